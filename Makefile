@@ -1,0 +1,71 @@
+# The one entrance. `make` prints the targets; a variable of .env.example can be given to each of
+# them, as in `make up HTTPS_PORT=9443`.
+
+SHELL := /bin/bash
+VENV := .venv
+# The virtual environment's tools come first, so that scripts call them by name.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help up down clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
+
+help: ## print this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  make %-13s %s\n' "$$target" "$$text"; done
+
+up: ## build, start and wait until healthy; sets up what is missing
+	@python3 scripts/up.py
+
+down: ## stop and remove the containers; volumes stay
+	@docker compose down --remove-orphans
+
+clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
+	@python3 scripts/clean.py
+
+doctor: ## check this machine; each problem with its mend
+	@python3 scripts/doctor.py
+
+engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
+	@scripts/engine.sh
+
+secrets: ## make the secrets that are missing
+	@scripts/secrets.sh
+
+logs: ## follow the logs of all services
+	@docker compose logs --follow --no-log-prefix --tail 100
+
+ps: ## list the containers and their health
+	@docker compose ps --all
+
+shell: ## open a shell in the application's container
+	@docker compose exec app bash
+
+config: ## print the configuration Compose works with, variables filled in
+	@docker compose config
+
+lint: $(VENV)/ready ## check every file a person edits
+	@scripts/lint.sh
+
+format: $(VENV)/ready ## format Python and shell files
+	@ruff format --quiet . && ruff check --quiet --fix . && shfmt -w -i 2 -ci scripts images nginx .ci/run
+
+unit: $(VENV)/ready ## run the unit tests; needs no Docker
+	@pytest tests/unit --cov --cov-report=term-missing:skip-covered
+
+test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
+	@scripts/test.sh
+
+soak: $(VENV)/ready ## the proofs that take longer than `make test` may
+	@scripts/engine.sh if-needed
+	@pytest tests/soak
+
+bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials
+	@scripts/engine.sh if-needed
+	@python -m tests.bench
+
+requirements: $(VENV)/ready ## lock the Python dependencies again
+	@scripts/lock.sh
+
+# The tools of lint and tests, in an environment of their own.
+$(VENV)/ready: tests/requirements.txt app/requirements.txt
+	@scripts/venv.sh $(VENV)

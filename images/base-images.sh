@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes the base images of this project's Dockerfiles present: pulled from their registry, or, where
+# that cannot be reached, stand-ins built from Debian packages (docs/no-registry.md).
+# Usage: base-images.sh DOCKERFILE…
+# Prints NAME_IMAGE=… for each stand-in in use, to be put into the environment of
+# `docker compose build`; with official images it prints nothing. Progress goes to stderr.
+# Environment: BASE_IMAGES=auto (default) | registry (never a stand-in) | debian (always stand-ins)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/messages.sh
+. images/debian.sh
+
+have() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# stand_in NAME FILE…: the stand-in's image name; its tag follows from the files that go into it.
+stand_in() {
+  local name=$1 hash
+  shift
+  hash=$(cat images/debian.sh "$@" | sha256sum)
+  echo "stand-in/$name:${hash:0:12}"
+}
+
+# Prints NAME_IMAGE=stand-in for each pinned image, or ends where one has none.
+stand_ins() {
+  local line variable folder
+  for line in $pinned; do
+    variable=${line%%=*}
+    folder=images/$(basename "${variable,,}" _image)
+    [ -d "$folder" ] || die "there is no stand-in for ${line#*=}" "add $folder, or reach a registry"
+    echo "$variable=$(stand_in "$(basename "$folder")" "$folder"/*)"
+  done
+}
+
+pull() {
+  have "$1" && return
+  say "pulling $1" >&2
+  docker pull --quiet "$1" >/dev/null
+}
+
+build_stand_ins() {
+  local debian line image name
+  debian=$(stand_in debian)
+  have "$debian" || build_debian "$debian" >&2
+  for line in $stand_ins; do
+    image=${line#*=}
+    name=${image#*/}
+    have "$image" && continue
+    say "building $image from Debian packages" >&2
+    docker build --quiet --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" >/dev/null
+  done
+}
+
+# each TEST LINES: does TEST hold for the image of every NAME_IMAGE=image line?
+each() {
+  local line
+  for line in $2; do "$1" "${line#*=}" || return 1; done
+}
+
+use_stand_ins() {
+  build_stand_ins
+  say "base images: stand-ins from Debian packages ($1); see docs/no-registry.md" >&2
+  echo "$stand_ins"
+}
+
+# The one place of an image's version is the first line of the Dockerfile that uses it.
+pinned=$(sed -nE 's/^ARG ([A-Z_]+_IMAGE=.+)/\1/p' "$@")
+stand_ins=$(stand_ins)
+
+case "${BASE_IMAGES:-auto}" in
+  registry)
+    each pull "$pinned" || die 'the base images cannot be pulled from their registry' \
+      'check the network and docker login, or type: make up BASE_IMAGES=debian'
+    ;;
+  debian) use_stand_ins 'BASE_IMAGES=debian' ;;
+  auto)
+    if each have "$pinned"; then
+      :
+    elif each have "$stand_ins"; then
+      use_stand_ins 'built when no registry answered; BASE_IMAGES=registry asks again'
+    elif ! each pull "$pinned"; then
+      use_stand_ins 'no registry answers'
+    fi
+    ;;
+  *) die "BASE_IMAGES=$BASE_IMAGES is none of auto, registry, debian" 'make up BASE_IMAGES=auto' ;;
+esac

@@ -1,0 +1,35 @@
+# shellcheck shell=bash
+# What both the engine set-up and the stand-in images take from Debian. Sourced, not run.
+
+# The suite whose packages are new enough for both; docs/no-registry.md says which are needed.
+# shellcheck disable=SC2034 # read by the files that source this one
+DEBIAN_SUITE=forky
+
+# Prints the address of the package mirror this machine already uses, so that none is written down
+# here. Prints nothing where the machine is not Debian.
+debian_mirror() {
+  local codename
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  # shellcheck disable=SC2016 # $(…) is for apt to fill in
+  apt-get indextargets --format '$(REPO_URI)' 2>/dev/null \
+    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' | head -n 1
+}
+
+# build_debian IMAGE: a minimal Debian, imported as an image. Where this machine trusts certificates
+# of its own (a TLS-inspecting proxy), the image has to trust them too.
+build_debian() {
+  if ! command -v mmdebstrap >/dev/null; then
+    [ "$(id -u)" = 0 ] || die 'no registry answers, and stand-in images need mmdebstrap' \
+      'sudo apt-get install mmdebstrap debian-archive-keyring'
+    say 'installing mmdebstrap'
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
+      mmdebstrap debian-archive-keyring >/dev/null
+  fi
+  say "building $1: Debian $DEBIAN_SUITE, the smallest set of packages"
+  # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
+  mmdebstrap --quiet --variant=minbase --include=ca-certificates \
+    --aptopt='Acquire::Check-Valid-Until "false"' \
+    --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
+    --customize-hook='chroot "$1" update-ca-certificates' \
+    "$DEBIAN_SUITE" - "$(debian_mirror)" | docker import --change 'LABEL base-images=debian' - "$1" >/dev/null
+}

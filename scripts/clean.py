@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""`make clean`: remove what this project generated, and nothing a person wrote."""
+
+import hashlib
+import shutil
+
+from compose import ROOT, run
+from messages import say
+
+# Never .env, and never a folder that CERTIFICATES names.
+GENERATED = [".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"]
+
+
+def main() -> None:
+    if run("docker", "info").returncode == 0:
+        run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        remove_stand_ins()
+    else:
+        say("no Docker engine answers: containers, volumes and images were not looked for")
+    remove_made_secrets()
+    for name in GENERATED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    say("removed what this project generated; .env and your own secrets and certificates stay")
+
+
+def remove_stand_ins() -> None:
+    """Stand-ins serve every clone on this machine: one that another clone's image uses stays."""
+    format_ = "{{.Repository}}:{{.Tag}}"
+    for image in run("docker", "images", "--format", format_, "stand-in/*").stdout.split():
+        uses = f"label=org.opencontainers.image.base.name={image}"
+        if not run("docker", "images", "--quiet", "--filter", uses).stdout:
+            run("docker", "rmi", image)
+
+
+def remove_made_secrets() -> None:
+    """Remove the secrets that are still as scripts/secrets.sh made and noted them."""
+    notes = ROOT / "secrets/.made"
+    if not notes.exists():
+        return
+    for line in notes.read_text().splitlines():
+        digest, name = line.split(maxsplit=1)
+        file = ROOT / name
+        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == digest:
+            file.unlink()
+    notes.unlink()
+    if not any(notes.parent.iterdir()):
+        notes.parent.rmdir()
+
+
+if __name__ == "__main__":
+    main()

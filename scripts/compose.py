@@ -1,0 +1,40 @@
+"""What the scripts ask of Docker and Compose."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's root and give back what it printed, as text."""
+    options = {"capture_output": True, "text": True, "cwd": ROOT, **options}
+    return subprocess.run(command, check=False, **options)  # noqa: S603 (no shell, our own words)
+
+
+def config() -> dict:
+    """The project as Compose sees it: .env read, variables filled in.
+
+    Raises ValueError with Compose's own words where a file or a variable is wrong.
+    """
+    answer = run("docker", "compose", "config", "--format", "json")
+    if answer.returncode:
+        raise ValueError(answer.stderr.strip().splitlines()[-1])
+    return json.loads(answer.stdout)
+
+
+def setting(name: str) -> str:
+    """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
+    if name in os.environ:
+        return os.environ[name]
+    answer = run("docker", "compose", "config", "--environment")
+    pairs = (line.partition("=") for line in answer.stdout.splitlines())
+    return {key: value for key, _, value in pairs}.get(name, "")
+
+
+def engine_is_local() -> bool:
+    """Does the engine run on this machine, so that its ports and disk can be looked at?"""
+    answer = run("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    return os.environ.get("DOCKER_HOST", answer.stdout.strip()).startswith("unix://")

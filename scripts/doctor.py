@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Check this machine for what the stack needs: one line a problem, with its mend.
+
+`make doctor` runs every check; `make up` runs them before it builds anything. Needs only Python's
+standard library and exits with 1 when a problem would keep the stack from running.
+"""
+
+import errno
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import compose
+from compose import ROOT, run
+
+HOW_TO_INSTALL = "install Docker: https://docs.docker.com/engine/install/ (or, as root: make engine)"
+
+# Room for the base images and two builds of ours; measured: 1.3 GB with stand-ins.
+NEEDED_DISK_GB = 3
+# Both containers' usual use and a build; their limits are far above it.
+NEEDED_MEMORY_GB = 1
+
+
+class Problem(NamedTuple):
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what} -> {self.mend}"
+
+
+def line_ends() -> Iterator[Problem]:
+    """Shell scripts and configuration with CRLF fail in containers in ways hard to read."""
+    kinds = ("*.sh", "*.envsh", "Dockerfile", "*.template", "*.conf", "*.yml")
+    folders = ("scripts", "images", "nginx", "app")
+    files = [file for kind in kinds for folder in folders for file in (ROOT / folder).rglob(kind)]
+    broken = [file for file in [*ROOT.glob("*.yml"), *files] if b"\r\n" in file.read_bytes()]
+    if broken:
+        names = ", ".join(str(file.relative_to(ROOT)) for file in broken[:3])
+        yield Problem(
+            f"{len(broken)} files have Windows line ends ({names}, …)",
+            "git config core.autocrlf input && git rm -rq --cached . && git reset --hard",
+        )
+
+
+def version(text: str) -> tuple[int, ...]:
+    """'28.5.2+dfsg4' -> (28, 5, 2)"""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def minimum(name: str) -> str:
+    """MINIMUM_… of scripts/minimum-versions.sh, which says why."""
+    text = (ROOT / "scripts/minimum-versions.sh").read_text()
+    return re.search(rf"^{name}=(.+)$", text, re.MULTILINE)[1]
+
+
+def engine() -> Iterator[Problem]:
+    answer = run("docker", "version", "--format", "{{.Server.Version}}")
+    if answer.returncode:
+        yield Problem("no Docker engine answers", HOW_TO_INSTALL)
+    elif version(answer.stdout) < version(minimum("MINIMUM_ENGINE")):
+        yield Problem(
+            f"Docker engine {answer.stdout.strip()} is older than {minimum('MINIMUM_ENGINE')}",
+            HOW_TO_INSTALL,
+        )
+
+
+def plugins() -> Iterator[Problem]:
+    answer = run("docker", "compose", "version", "--short")
+    if answer.returncode:
+        yield Problem("Docker has no `docker compose`", "make engine (as root)")
+    elif version(answer.stdout) < version(minimum("MINIMUM_COMPOSE")):
+        yield Problem(
+            f"Docker Compose {answer.stdout.strip()} is older than {minimum('MINIMUM_COMPOSE')}",
+            HOW_TO_INSTALL,
+        )
+    if run("docker", "buildx", "version").returncode:
+        yield Problem("Docker has no `docker buildx`", "make engine (as root)")
+
+
+def configuration() -> Iterator[Problem]:
+    try:
+        compose.config()
+    except ValueError as error:
+        yield Problem(f"Compose refuses the configuration: {error}", "mend .env or the named file")
+
+
+def ports() -> Iterator[Problem]:
+    """Published ports are free, or held by this very stack."""
+    if not compose.engine_is_local():
+        return
+    ours = run("docker", "compose", "ps", "--format", "{{.Ports}}").stdout
+    for service in compose.config()["services"].values():
+        for port in service.get("ports", []):
+            number = int(port["published"])
+            if f":{number}->" in ours or free(port.get("host_ip", ""), number):
+                continue
+            variable = "HTTPS_PORT" if port["target"] == 8443 else "HTTP_PORT"
+            yield Problem(
+                f"port {number} is in use{holder(number)}",
+                f"stop that, or choose another: make up {variable}={number + 1000}",
+            )
+
+
+def free(address: str, port: int) -> bool:
+    """Can the port be bound? One that needs root is the engine's to open, so it counts as free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
+
+
+def holder(port: int) -> str:
+    """' by container X' where it is one."""
+    answer = run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
+    return f" by container {answer.stdout.strip()}" if answer.stdout.strip() else ""
+
+
+def disk() -> Iterator[Problem]:
+    root = run("docker", "info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    if not compose.engine_is_local() or not Path(root).exists():
+        return
+    gigabytes = shutil.disk_usage(root).free / 1e9
+    if gigabytes < NEEDED_DISK_GB:
+        yield Problem(
+            f"{gigabytes:.1f} GB free in {root}, {NEEDED_DISK_GB} GB are needed",
+            "docker system prune, or make room",
+        )
+
+
+def memory() -> Iterator[Problem]:
+    total = int(run("docker", "info", "--format", "{{.MemTotal}}").stdout or 0) / 1e9
+    # A machine sold with 1 GB shows a little less.
+    if 0 < total < 0.9 * NEEDED_MEMORY_GB:
+        yield Problem(
+            f"the engine's machine has {total:.1f} GB of memory, {NEEDED_MEMORY_GB} GB are needed",
+            "a larger machine",
+        )
+
+
+def registry() -> Iterator[Problem]:
+    """Only a problem where stand-ins are forbidden: otherwise `make up` builds them."""
+    if compose.setting("BASE_IMAGES") != "registry":
+        return
+    for image in pinned_images():
+        known = run("docker", "image", "inspect", image).returncode == 0
+        if not known and run("docker", "manifest", "inspect", image).returncode:
+            yield Problem(
+                f"the registry does not give {image}, and BASE_IMAGES=registry allows no stand-in",
+                "check the network and docker login, or type: make up BASE_IMAGES=auto",
+            )
+
+
+def pinned_images() -> list[str]:
+    text = "".join(file.read_text() for file in sorted(ROOT.glob("*/Dockerfile")))
+    return re.findall(r"^ARG [A-Z_]+_IMAGE=(.+)$", text, re.MULTILINE)
+
+
+# Each group needs the one before it to be without problems.
+BEFORE_ENGINE = [line_ends]
+GROUPS = [BEFORE_ENGINE, [engine, plugins], [configuration], [ports, disk, memory, registry]]
+
+
+def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:
+    """Run the groups of checks, up to the first group with a problem."""
+    for group in groups:
+        found = []
+        for check in group:
+            its = list(check())
+            found += its
+            if verbose and not its:
+                print(f"ok     {check.__name__.replace('_', ' ')}")
+        if found:
+            return found
+    return []
+
+
+def main() -> None:
+    found = problems(verbose=True)
+    for problem in found:
+        print(f"error: {problem}", file=sys.stderr)
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+# shellcheck shell=bash
+# How every script here speaks: progress on stdout, one line for what is wrong. Sourced, not run.
+
+say() { printf '%s\n' "$*"; }
+
+# die WHAT MEND: one line that says what is wrong and what to type.
+die() {
+  printf 'error: %s -> %s\n' "$1" "$2" >&2
+  exit 1
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes the secrets that are missing; what is there stays as it is. What it made is noted in
+# secrets/.made, so that `make clean` can tell it from what a person put there.
+# Compose mounts these files with the owner and mode they have here, and the containers run as other
+# users: so the files are readable and the folder is not (docs: services.secrets of the Compose file).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/messages.sh
+
+mkdir -p secrets
+chmod 700 secrets
+
+# make_secret NAME COMMAND…: writes what COMMAND prints to secrets/NAME, unless the file exists.
+make_secret() {
+  local file=secrets/$1
+  shift
+  [ -e "$file" ] && return
+  "$@" >"$file.new"
+  chmod 644 "$file.new"
+  mv "$file.new" "$file"
+  sha256sum "$file" >>secrets/.made
+  say "made $file"
+}
+
+make_secret secret_key python3 -c 'import secrets; print(secrets.token_urlsafe(48))'
+# Old keys, one a line, that still read the sessions they signed; empty until a key is replaced.
+make_secret secret_key_fallbacks true

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Makes the virtual environment in which lint and tests run. Usage: venv.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/messages.sh
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  die "the tests need Python 3.11 or newer, python3 is $(python3 -V)" 'install a newer python3'
+python3 -c 'import ensurepip, venv' 2>/dev/null ||
+  die 'this Python cannot make virtual environments' 'apt-get install python3-venv'
+
+say "installing the tools of lint and tests into $1"
+rm -rf "$1"
+python3 -m venv "$1"
+"$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+  -r app/requirements.txt -r tests/requirements.txt
+touch "$1/ready"
