@@ -61,7 +61,7 @@ soak: $(VENV)/ready ## the proofs that take longer than `make test` may
 
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials
 	@scripts/engine.sh if-needed
-	@python -m tests.bench
+	@PYTHONPATH=tests python tests/bench/compare.py
 
 requirements: $(VENV)/ready ## lock the Python dependencies again
 	@scripts/lock.sh

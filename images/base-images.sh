@@ -34,7 +34,7 @@ stand_ins() {
 pull() {
   have "$1" && return
   say "pulling $1" >&2
-  docker pull --quiet "$1" >/dev/null
+  pull_error=$(docker pull --quiet "$1" 2>&1 >/dev/null)
 }
 
 build_stand_ins() {
@@ -46,7 +46,8 @@ build_stand_ins() {
     name=${image#*/}
     have "$image" && continue
     say "building $image from Debian packages" >&2
-    docker build --quiet --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" >/dev/null
+    quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" ||
+      die "$image could not be built, Docker's words are above" 'make doctor'
   done
 }
 
@@ -68,8 +69,8 @@ stand_ins=$(stand_ins)
 
 case "${BASE_IMAGES:-auto}" in
   registry)
-    each pull "$pinned" || die 'the base images cannot be pulled from their registry' \
-      'check the network and docker login, or type: make up BASE_IMAGES=debian'
+    each pull "$pinned" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
+      'check the network and docker login, or type: make up BASE_IMAGES=auto'
     ;;
   debian) use_stand_ins 'BASE_IMAGES=debian' ;;
   auto)

@@ -22,14 +22,21 @@ build_debian() {
     [ "$(id -u)" = 0 ] || die 'no registry answers, and stand-in images need mmdebstrap' \
       'sudo apt-get install mmdebstrap debian-archive-keyring'
     say 'installing mmdebstrap'
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
-      mmdebstrap debian-archive-keyring >/dev/null
+    DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 install -y \
+      --no-install-recommends mmdebstrap debian-archive-keyring
   fi
   say "building $1: Debian $DEBIAN_SUITE, the smallest set of packages"
+  local log
+  log=$(mktemp)
   # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
   mmdebstrap --quiet --variant=minbase --include=ca-certificates \
     --aptopt='Acquire::Check-Valid-Until "false"' \
     --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
     --customize-hook='chroot "$1" update-ca-certificates' \
-    "$DEBIAN_SUITE" - "$(debian_mirror)" | docker import --change 'LABEL base-images=debian' - "$1" >/dev/null
+    "$DEBIAN_SUITE" - "$(debian_mirror)" 2>"$log" |
+    docker import --change 'LABEL base-images=debian' - "$1" >/dev/null || {
+    cat "$log" >&2
+    die "mmdebstrap could not build $1, its words are above" 'check that the Debian mirror answers'
+  }
+  rm "$log"
 }

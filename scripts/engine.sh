@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 readonly APT_SOURCE=/etc/apt/sources.list.d/docker-from-testing.sources
 readonly APT_PIN=/etc/apt/preferences.d/docker-from-testing
 readonly ENGINE_LOG=/var/log/dockerd.log
+readonly PID_FILE=/var/run/docker.pid
 readonly HOW_TO_INSTALL='install Docker: https://docs.docker.com/engine/install/'
 
 engine_answers() { docker info >/dev/null 2>&1; }
@@ -33,6 +34,8 @@ ours_to_do() {
   elif command -v docker >/dev/null && docker version 2>&1 | grep -q 'permission denied'; then
     die 'the Docker engine refuses this user' \
       "sudo usermod -aG docker $(id -un), then log in again"
+  elif [ "$(id -u)" != 0 ] && command -v dockerd >/dev/null; then
+    die 'the Docker engine is installed but does not answer' 'sudo systemctl start docker'
   elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     die 'no Docker engine answers' \
       "$HOW_TO_INSTALL (or on Debian and Ubuntu, as root: make engine)"
@@ -84,23 +87,25 @@ EOF
   apt_get update
 }
 
-apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@"; }
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 "$@" ||
+    die "apt-get $1 failed, its words are above" 'mend that, then: make engine'
+}
 
 install_engine() {
   local packages
   say 'looking for Docker packages'
   apt_get update
   if packages=$(packages_of_distribution); then
-    say "installing the distribution's packages:" $packages
+    say "installing the distribution's packages:" "${packages//$'\n'/ }"
   else
     add_testing_suite
     packages=$(printf "%s/$DEBIAN_SUITE " docker.io docker-cli docker-buildx docker-compose \
       containerd tini-static)
     say "installing Debian testing's packages, since this release's are too old: $packages"
   fi
-  # A service that cannot start yet (no systemd) must not fail the installation.
   # shellcheck disable=SC2086 # a list of packages
-  apt_get install -y --no-install-recommends $packages iptables ca-certificates >/dev/null
+  apt_get install -y --no-install-recommends $packages
   say "to undo: apt-get purge docker.io docker-cli docker-buildx containerd && \\"
   say "         rm -rf $APT_SOURCE $APT_PIN /var/lib/docker /var/lib/containerd"
 }
@@ -110,9 +115,10 @@ start_engine() {
     say 'starting the engine: systemctl enable --now docker'
     systemctl enable --quiet --now docker
   else
-    # A stale file makes dockerd believe that an engine which was killed still runs.
-    pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid
-    say "starting the engine: dockerd in a session of its own, log in $ENGINE_LOG; to stop: pkill dockerd"
+    # After a crash the number in this file may be another process's, and dockerd would not start.
+    [[ $(readlink "/proc/$(cat "$PID_FILE" 2>/dev/null)/exe") == */dockerd ]] || rm -f "$PID_FILE"
+    say "starting the engine: dockerd in a session of its own, log in $ENGINE_LOG"
+    say "to stop it: kill \$(cat $PID_FILE)"
     setsid --fork dockerd >>"$ENGINE_LOG" 2>&1 </dev/null
   fi
 }

@@ -8,3 +8,12 @@ die() {
   printf 'error: %s -> %s\n' "$1" "$2" >&2
   exit 1
 }
+
+# quietly COMMAND…: its output is shown only when it fails.
+quietly() {
+  local output
+  output=$("$@" 2>&1) || {
+    printf '%s\n' "$output" >&2
+    return 1
+  }
+}

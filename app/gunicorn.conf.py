@@ -1,0 +1,87 @@
+"""gunicorn's settings, each with its reason. Written for gunicorn 27.
+
+The settings of the application are read and checked here, in the master and before it forks: a
+mistake is one line and exit code 78, not a worker that dies again and again.
+"""
+
+import os
+import sys
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, here)
+
+from webapp import cpus  # noqa: E402
+from webapp.config import from_environment  # noqa: E402
+
+# The file runs again on SIGHUP, and so the settings are read again.
+from_environment.cache_clear()
+settings = from_environment()
+
+chdir = here
+wsgi_app = "wsgi:app"
+
+# All addresses, because the proxy is another container. Nothing but the proxy may reach this port.
+bind = f"0.0.0.0:{settings['PORT']}"
+
+# Threads keep nginx's connections open and answer health checks beside slow requests; a sync
+# worker closes after every answer, and at SIGTERM it resets what waits behind the current request.
+worker_class = "gthread"
+
+# A process a CPU. At least two, because a recycled worker takes about two seconds to come back;
+# at most four, because each holds the whole application in memory: with WEB_CONCURRENCY you
+# decide otherwise.
+workers = settings["WEB_CONCURRENCY"] or min(max(cpus.available(), 2), 4)
+
+# Requests that wait for a database or another service at the same time, in each process.
+threads = settings["WEB_THREADS"]
+
+# Longer than nginx keeps idle connections (60 s, keepalive_timeout in its upstream): otherwise
+# gunicorn closes one just as nginx sends a POST on it, which nginx must not repeat: 502.
+keepalive = 75
+
+# From the inside out, each waits longer than what it waits for:
+#
+#     25 s  graceful_timeout    requests in progress when SIGTERM arrives
+#     30 s  timeout             heartbeat of a worker; in gthread not a limit for a request
+#     30 s  proxy_read_timeout  nginx answers 504
+#     40 s  stop_grace_period   the engine sends SIGKILL
+#
+# An application that needs a request to end in time sets a time-out where it waits: in its
+# database driver, in its HTTP client, below 25 s.
+timeout = 30
+graceful_timeout = 25
+
+# A worker that leaks is replaced in time; the jitter keeps all from being replaced at once.
+max_requests = 10_000
+max_requests_jitter = 1_000
+
+# The heartbeat is a file whose times are set: on a disk that can block the worker (gunicorn's
+# FAQ, "How do I avoid Gunicorn excessively blocking in os.fchmod?"). Elsewhere than on Linux there
+# is no such folder.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+# Each worker makes its own application, so that no lock, thread or connection of an extension is
+# shared across fork(), and SIGHUP starts workers with new settings.
+preload_app = False
+
+# With SO_REUSEPORT each worker has a queue of its own, and what waits there dies with the worker.
+reuse_port = False
+
+# Nobody asks it, and it wants a writable home directory.
+control_socket_disable = True
+
+# gunicorn interprets no header about the client: PROXY_COUNT and ProxyFix do (webapp/hosts.py).
+# The lists are empty as well, because peers on a unix socket are trusted whatever the addresses.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
+header_map = "drop"
+
+# nginx refuses first (large_client_header_buffers 4 8k). 8190 is the most that gunicorn allows
+# for the request line; the fields leave room for those that nginx adds.
+limit_request_line = 8190
+limit_request_fields = 120
+limit_request_field_size = 8190
+
+# JSON, in one place for everything. There is no access_log_format on purpose: see the class.
+logger_class = "webapp.access_log.AccessLogger"

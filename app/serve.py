@@ -1,0 +1,20 @@
+"""Starts gunicorn: `python serve.py` takes gunicorn's options and reads gunicorn.conf.py beside it.
+
+The settings are checked before gunicorn is imported, because gunicorn/config.py (27.0.1) calls
+int(os.environ["WEB_CONCURRENCY"]) during its import: "many" would be a traceback, and so would
+the empty string that Compose passes for a variable nobody has set.
+"""
+
+import os
+
+from webapp import config
+
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+config.from_environment()
+if not os.environ.get("WEB_CONCURRENCY", "").strip():
+    os.environ.pop("WEB_CONCURRENCY", None)
+
+from gunicorn.app.wsgiapp import run  # noqa: E402
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,28 @@
+"""The application factory."""
+
+from flask import Flask
+
+from . import config, diagnostics, errors, health, hosts, logs, pages, request_id, static_files
+
+
+def create_app(overrides=None):
+    """Make the WSGI application.
+
+    overrides: mapping of variable names to strings that are read in place of the environment
+    (tests); without it, the settings of this process.
+    Raises config.ConfigError for bad overrides; a bad environment is reported on stderr and ends
+    the process with exit code 78.
+    """
+    app = Flask(__name__)
+    config.init_app(app, overrides)
+    logs.init_app(app)
+    errors.init_app(app)
+    health.init_app(app)
+    pages.init_app(app)  # the sample: put your own views in its place
+    diagnostics.init_app(app)
+
+    # WSGI middleware, from the innermost to the outermost.
+    static_files.init_app(app)
+    hosts.init_app(app)
+    request_id.init_app(app)
+    return app

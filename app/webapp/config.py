@@ -1,0 +1,221 @@
+"""Settings from the environment and from secret files, checked at start."""
+
+import functools
+import os
+import re
+import secrets
+import sys
+
+EX_CONFIG = 78  # sysexits(3)
+
+ENVIRONMENTS = ("production", "development", "testing")
+LOG_FORMATS = ("json", "text")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+NEW_KEY = "python3 -c 'import secrets; print(secrets.token_hex(32))'"
+KEY_LENGTH = 32
+PLACEHOLDER = re.compile(
+    r"change.?me|default|development|dummy|example|insecure|password|placeholder|replace|secret|"
+    r"todo.?todo|unsafe|your.?key",
+    re.IGNORECASE,
+)
+# RFC 1123, 2.1; a leading dot takes in the subdomains, in nginx's server_name and in Werkzeug.
+HOST_NAME = re.compile(
+    r"\.?(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
+    re.ASCII | re.IGNORECASE,
+)
+SIZE = re.compile(r"([0-9]{1,12})([kmg]?)", re.IGNORECASE)
+UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+class ConfigError(ValueError):
+    """What is wrong with the settings; `problems` holds one line for each."""
+
+    def __init__(self, problems):
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Reader:
+    """Reads variables and collects what is wrong, so that one start shows every mistake."""
+
+    def __init__(self, environ):
+        self.environ = environ
+        self.problems = []
+
+    def refuse(self, name, problem):
+        self.problems.append(f"webapp: {name}: {problem}")
+
+    def text(self, name, default=None):
+        """An empty variable counts as unset: Compose passes one for each that nobody has set."""
+        return self.environ.get(name, "").strip() or default
+
+    def choice(self, name, choices, default):
+        value = self.text(name, default)
+        if value not in choices:
+            self.refuse(name, f"{value!r} is unknown; set it to one of: {', '.join(choices)}")
+            return default
+        return value
+
+    def number(self, name, default, low, high):
+        value = self.text(name)
+        if value is None:
+            return default
+        if re.fullmatch(r"[0-9]{1,9}", value) and low <= int(value) <= high:
+            return int(value)
+        self.refuse(name, f"{value!r} is not a whole number from {low} to {high}; set {name}={low}")
+        return default
+
+    def size(self, name, default):
+        """A size in nginx's syntax, in bytes. 0 is refused: nginx takes it for "no limit"."""
+        value = self.text(name, default)
+        match = SIZE.fullmatch(value)
+        if match and int(match[1]):
+            return int(match[1]) * UNITS[match[2].lower()]
+        self.refuse(name, f"{value!r} is not a size; write digits and k, m or g: {name}={default}")
+        return None
+
+    def hosts(self, name):
+        names = re.split(r"[\s,]+", self.text(name, "").lower())
+        names = [host for host in names if host]
+        for host in names:
+            if ":" in host:
+                self.refuse(name, f"{host!r} has a port or is a URL; write the bare host name")
+            elif not HOST_NAME.fullmatch(host):
+                self.refuse(
+                    name,
+                    f"{host!r} is not a host name; write names like example.com, separated by"
+                    " spaces (xn--... for other alphabets)",
+                )
+        return names
+
+    def secret(self, name):
+        """The variable, or the content of the file that NAME_FILE names; "" where there is none.
+
+        None: it could not be read, and that has been reported.
+        """
+        value, path = self.text(name, ""), self.text(f"{name}_FILE")
+        if path is None:
+            return value
+        if value:
+            self.refuse(name, f"is set, and so is {name}_FILE; unset one of the two")
+            return None
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read().strip()
+        except IsADirectoryError:
+            # What the engine makes of a bind mount whose source does not exist.
+            problem = f"{path!r} is a directory; make the file on the host and start again"
+        except OSError as error:
+            problem = f"cannot read {path!r} ({error.strerror}); it must exist and be readable"
+            problem += f" by uid {os.getuid()}"
+        except ValueError:
+            problem = f"{path!r} is not UTF-8 text; write a new key into it: {NEW_KEY}"
+        self.refuse(f"{name}_FILE", problem)
+        return None
+
+    def check_key(self, name, key):
+        if key is None:
+            return
+        if not key:
+            self.refuse(
+                name, f"is missing; set {name} or {name}_FILE to a key made with: {NEW_KEY}"
+            )
+        elif (
+            PLACEHOLDER.search(key)
+            or len(set(key)) < 6
+            or re.fullmatch(r"(.{1,12})\1+.{0,11}", key)
+        ):
+            self.refuse(name, f"is a placeholder; make a key with: {NEW_KEY}")
+        elif len(key) < KEY_LENGTH:
+            self.refuse(
+                name,
+                f"is too short ({len(key)} of at least {KEY_LENGTH} characters);"
+                f" make a key with: {NEW_KEY}",
+            )
+
+
+def load(environ):
+    """Read and check all settings.
+
+    environ: mapping of variable names to strings.
+    Returns a dict of Flask's own configuration keys and of ours, ready for app.config.
+    Raises ConfigError naming everything that is wrong.
+    """
+    read = Reader(environ)
+
+    app_env = read.choice("APP_ENV", ENVIRONMENTS, "production")
+    strict = app_env != "development"
+
+    # The same reading as flask.helpers.get_debug_flag, which `flask run --debug` goes through.
+    debug = read.text("FLASK_DEBUG", "0").lower() not in ("0", "false", "no")
+    if debug and strict:
+        read.refuse("FLASK_DEBUG", f"debug mode is refused when APP_ENV is {app_env}; unset it")
+
+    key = read.secret("SECRET_KEY")
+    fallbacks = re.split(r"[\s,]+", read.secret("SECRET_KEY_FALLBACKS") or "")
+    fallbacks = [old for old in fallbacks if old]
+    if strict:
+        read.check_key("SECRET_KEY", key)
+        # An old key still opens sessions: one that can be guessed lets anybody in.
+        for old in fallbacks:
+            read.check_key("SECRET_KEY_FALLBACKS", old)
+
+    max_body = read.size("MAX_BODY_SIZE", "10m")
+
+    settings = {
+        "APP_ENV": app_env,
+        "APP_VERSION": read.text("APP_VERSION", "dev"),
+        "SERVICE_NAME": read.text("SERVICE_NAME", "webapp"),
+        "LOG_FORMAT": read.choice("LOG_FORMAT", LOG_FORMATS, "json"),
+        "LOG_LEVEL": read.choice("LOG_LEVEL", LOG_LEVELS, "info"),
+        "PORT": read.number("PORT", 8000, 1, 65535),
+        "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
+        "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),
+        "WEB_THREADS": read.number("WEB_THREADS", 4, 1, 1024),
+        "ROOMS": rooms(environ),
+        "SECRET_KEY": key or secrets.token_hex(32),
+        "SECRET_KEY_FALLBACKS": fallbacks,
+        "TRUSTED_HOSTS": read.hosts("SERVER_NAME") or None,
+        "MAX_CONTENT_LENGTH": max_body,
+        # Fields of a multipart form are held in memory, files are not.
+        "MAX_FORM_MEMORY_SIZE": min(max_body or 0, 500_000),
+        # The __Host- prefix makes browsers refuse the cookie without Secure, with a Domain or
+        # from a subdomain (RFC 6265bis, 4.1.3.2); without TLS they would refuse it altogether.
+        "SESSION_COOKIE_NAME": "__Host-session" if strict else "session",
+        "SESSION_COOKIE_SECURE": strict,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+    }
+    if read.problems:
+        raise ConfigError(read.problems)
+    return settings
+
+
+def rooms(environ):
+    """The optional rooms switched on, from ROOM_<NAME> variables: sorted lower-case names."""
+    return sorted(
+        name.removeprefix("ROOM_").lower()
+        for name, value in environ.items()
+        if name.startswith("ROOM_") and value.strip().lower() not in ("", "off", "0")
+    )
+
+
+@functools.cache
+def from_environment():
+    """The settings of this process, read once.
+
+    gunicorn's master reads them and its workers inherit them, so that all workers sign sessions
+    with the same key even while a secret file is being replaced.
+    Bad settings: a line each on stderr, and exit code 78.
+    """
+    try:
+        return load(os.environ)
+    except ConfigError as error:
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        raise SystemExit(EX_CONFIG) from None
+
+
+def init_app(app, overrides=None):
+    settings = from_environment() if overrides is None else load({**os.environ, **overrides})
+    app.config.from_mapping(settings)

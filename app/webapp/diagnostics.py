@@ -1,0 +1,114 @@
+"""What the tests of the running stack need to ask; there only when APP_ENV is testing."""
+
+import hashlib
+import os
+import socket
+import sys
+import time
+
+from flask import Blueprint, abort, current_app, request, session
+
+from . import request_id
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+LONGEST_MS = 60_000
+LARGEST_MB = 2_048
+
+blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
+
+
+@blueprint.after_request
+def uncached(response):
+    response.cache_control.no_store = True
+    return response
+
+
+def bounded(name, default, most):
+    """A whole number from the query string, from 0 to `most`; anything else is a 400."""
+    text = request.args.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= most):
+        abort(400, f"{name} must be a whole number up to {most}.")
+    return int(text)
+
+
+@blueprint.route("/echo", methods=METHODS)
+def echo():
+    """The request as the application sees it."""
+    body = request.get_data()
+    return {
+        "method": request.method,
+        "path": request.path,
+        "query": request.query_string.decode("latin-1"),
+        "headers": [list(header) for header in request.headers],
+        "body_length": len(body),
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+        "remote_addr": request.remote_addr,
+        "scheme": request.scheme,
+        "host": request.host,
+        "request_id": request.environ.get(request_id.KEY),
+        "replica": socket.gethostname(),
+        "worker": os.getpid(),
+        "version": current_app.config["APP_VERSION"],
+    }
+
+
+@blueprint.route("/work", methods=METHODS)
+def work():
+    """Take `ms` milliseconds, `kind=sleep` or `kind=cpu`."""
+    ms, kind = bounded("ms", 100, LONGEST_MS), request.args.get("kind", "sleep")
+    if kind == "sleep":
+        time.sleep(ms / 1000)
+    elif kind == "cpu":
+        end = time.thread_time() + ms / 1000
+        while time.thread_time() < end:
+            pass
+    else:
+        abort(400, "kind must be sleep or cpu.")
+    return {"kind": kind, "ms": ms, "worker": os.getpid()}
+
+
+@blueprint.get("/memory")
+def memory():
+    """Hold `mb` megabytes for `seconds`."""
+    mb, seconds = bounded("mb", 1, LARGEST_MB), bounded("seconds", 0, LONGEST_MS // 1000)
+    held = bytearray(mb * 1024 * 1024)
+    # Touched page by page: memory that was only asked for is not used yet.
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(seconds)
+    return {"mb": len(held) // 1024**2, "seconds": seconds, "worker": os.getpid()}
+
+
+@blueprint.get("/error")
+def error():
+    raise RuntimeError("diagnostics: an error nobody handles")
+
+
+@blueprint.get("/log")
+def log():
+    """Log `message` through the application's logger, and print it."""
+    message = request.args.get("message", "diagnostics")
+    current_app.logger.info("%s", message)
+    sys.stdout.write(f"printed {message}\n")  # as print() does
+    return {"message": message}
+
+
+@blueprint.get("/status/<int:code>")
+def status(code):
+    if not 200 <= code <= 599:
+        abort(400, "The code must be from 200 to 599.")
+    if code >= 400:
+        abort(code)
+    return "", code
+
+
+@blueprint.get("/session")
+def session_value():
+    """Store `value` when given; answer with what is stored."""
+    if "value" in request.args:
+        session["value"] = request.args["value"]
+    return {"value": session.get("value")}
+
+
+def init_app(app):
+    if app.config["APP_ENV"] == "testing":
+        app.register_blueprint(blueprint)

@@ -1,0 +1,32 @@
+"""Whom to believe about the client's address, the scheme and the host name."""
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+# Asked by their container's address, not by name: Compose's health check, Prometheus, Kubernetes.
+INTERNAL_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Hosts:
+    """WSGI middleware that spares internal paths Flask's check of the Host header."""
+
+    def __init__(self, wsgi_app, trusted_hosts):
+        self.wsgi_app = wsgi_app
+        self.internal_host = trusted_hosts[0].lstrip(".") if trusted_hosts else "localhost"
+
+    def __call__(self, environ, start_response):
+        if environ.get("PATH_INFO") in INTERNAL_PATHS:
+            environ["HTTP_HOST"] = self.internal_host
+        elif "HTTP_HOST" in environ:
+            # Host names have no case (RFC 9110, 4.2.3); werkzeug.sansio.utils.host_is_trusted does.
+            environ["HTTP_HOST"] = environ["HTTP_HOST"].lower()
+        return self.wsgi_app(environ, start_response)
+
+
+def init_app(app):
+    app.wsgi_app = Hosts(app.wsgi_app, app.config["TRUSTED_HOSTS"])
+    if proxies := app.config["PROXY_COUNT"]:
+        # The n-th value from the right is the one that our own outermost proxy wrote. Host and
+        # prefix stay the client's and ours: no proxy of this stack overwrites those headers.
+        app.wsgi_app = ProxyFix(
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=0, x_port=0, x_prefix=0
+        )

@@ -1,0 +1,76 @@
+// Asks the application what the stack did for this request, and shows the answer.
+
+const main = document.querySelector("main");
+const button = document.querySelector("#ask");
+const state = document.querySelector("#state");
+const tally = document.querySelector("#tally");
+const answered = new Map();
+
+// What fetch rejects with, in words a visitor understands.
+const REASONS = { TimeoutError: "no answer within 10 seconds", TypeError: "the server is not reachable" };
+
+function show(answer) {
+  for (const element of document.querySelectorAll("[data-field]")) {
+    const value = answer[element.dataset.field];
+    const text = Array.isArray(value) ? value.join(", ") || "none" : String(value ?? "unknown");
+    element.classList.toggle("new", element.textContent !== text);
+    element.textContent = text;
+  }
+}
+
+function count({ replica, worker }) {
+  const name = `${replica} · ${worker}`;
+  answered.set(name, (answered.get(name) ?? 0) + 1);
+  const rows = [...answered].map(([who, times]) => {
+    const row = document.createElement("li");
+    const label = document.createElement("span");
+    const bar = document.createElement("progress");
+    const number = document.createElement("span");
+    label.textContent = who;
+    label.className = "who";
+    bar.max = Math.max(...answered.values());
+    bar.value = times;
+    bar.ariaHidden = "true";
+    number.textContent = `${times}×`;
+    row.append(label, bar, number);
+    row.classList.toggle("last", who === name);
+    return row;
+  });
+  tally.replaceChildren(...rows);
+  tally.closest("section").hidden = false;
+}
+
+async function ask() {
+  button.disabled = true;
+  main.ariaBusy = "true";
+  const start = performance.now();
+  try {
+    const response = await fetch("/api/request", {
+      cache: "no-store",
+      headers: { Accept: "application/json" },
+      signal: AbortSignal.timeout(10_000),
+    });
+    if (!response.ok) {
+      const id = response.headers.get("X-Request-ID");
+      throw new Error(`the answer was ${response.status}` + (id ? `, request id ${id}` : ""));
+    }
+    const answer = await response.json();
+    show(answer);
+    count(answer);
+    state.textContent = `Answered in ${Math.round(performance.now() - start)} ms`;
+    main.classList.remove("failed");
+  } catch (error) {
+    const reason = REASONS[error.name] ?? error.message;
+    state.textContent = `That did not work: ${reason}. Ask again in a moment.`;
+    main.classList.add("failed");
+  } finally {
+    main.ariaBusy = "false";
+    button.disabled = false;
+  }
+}
+
+button.addEventListener("click", async () => {
+  await ask();
+  button.focus();
+});
+ask();

@@ -1,0 +1,47 @@
+"""Static files: names with a content hash, compressed, cached for a year.
+
+`flask --app wsgi digest compile`, run while the image is built, writes the hashed and compressed
+copies and cache_manifest.json. Templates say static_url_for("static", filename=...), which gives
+the plain name where no manifest exists, as in development.
+"""
+
+from flask import abort, current_app
+from flask_static_digest import FlaskStaticDigest
+from whitenoise import WhiteNoise
+
+
+class StaticFiles(WhiteNoise):
+    """WSGI middleware that serves the folder as it was at start; other names go to Flask."""
+
+    FOREVER = 365 * 24 * 60 * 60  # RFC 9111, 1.2.2 and the customary upper bound of a year
+
+    def __init__(self, wsgi_app, root, prefix, hashed_names):
+        self.hashed_urls = {f"/{prefix.strip('/')}/{name}" for name in hashed_names}
+        super().__init__(wsgi_app, root, prefix, max_age=60, allow_all_origins=False)
+        self.files.pop(f"/{prefix.strip('/')}/cache_manifest.json", None)
+
+    def immutable_file_test(self, path, url):
+        return url in self.hashed_urls
+
+
+def not_found(filename):
+    abort(404)
+
+
+def url(filename):
+    """The address of a static file where url_for has no host to go by, as in error pages."""
+    manifest = current_app.extensions["static_manifest"]
+    return f"{current_app.static_url_path}/{manifest.get(filename, filename)}"
+
+
+def init_app(app):
+    digest = FlaskStaticDigest(app)
+    if app.config["APP_ENV"] == "development":
+        digest.manifests.clear()  # a manifest left behind would hide what is being edited
+    manifest = app.extensions["static_manifest"] = digest.manifests.get("static", {})
+    if app.config["APP_ENV"] != "development":
+        app.wsgi_app = StaticFiles(
+            app.wsgi_app, app.static_folder, app.static_url_path, manifest.values()
+        )
+        # Flask's own view would serve what else lies in the folder, the manifest for one.
+        app.view_functions["static"] = not_found

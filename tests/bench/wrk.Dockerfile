@@ -1,0 +1,8 @@
+# The load generator, from Debian.
+ARG PYTHON_IMAGE
+FROM ${PYTHON_IMAGE}
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends wrk \
+    && rm -rf /var/lib/apt/lists/*
+USER nobody
+ENTRYPOINT ["wrk"]

@@ -1,0 +1,167 @@
+"""A fresh clone of this project in a folder of its own, and the stack that runs from it.
+
+The tests drive the stack as a user does: `make up` in the clone, then requests to its published
+ports. A clone has its own project name and ports, so it runs beside any other stack.
+"""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Variables of the person who runs the tests that must not reach the stack under test.
+FOREIGN = ("COMPOSE_", "HTTP_PORT", "HTTPS_PORT", "SERVER_NAME", "CERTIFICATES", "MAKE", "MFLAGS")
+
+
+def project_files() -> list[Path]:
+    """The files a clone would have, uncommitted ones included; relative to the root."""
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        names = [Path(name) for name in answer.stdout.split("\0") if name]
+        return [name for name in names if (ROOT / name).is_file()]
+    generated = {".venv", "secrets", "artifacts", "__pycache__", ".env", ".coverage"}
+    files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return [
+        file
+        for file in files
+        if not generated.intersection(file.parts) and not any("_cache" in part for part in file.parts)
+    ]
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on just now."""
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Ask `condition` until it is true and give back what it gave; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+    return value
+
+
+class Clone:
+    """A copy of the project, with the commands a user types in it."""
+
+    def __init__(self, folder: Path, **settings: str):
+        self.folder = folder
+        self.http_port, self.https_port = free_ports(2)
+        self.name = f"clone-{os.getpid()}-{self.https_port}"
+        for file in project_files():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, folder / file)
+        self.settings = {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "HTTP_PORT": str(self.http_port),
+            "HTTPS_PORT": str(self.https_port),
+            **settings,
+        }
+        self.write_settings()
+
+    def write_settings(self, **changes: str) -> None:
+        self.settings |= changes
+        lines = [f'{name}="{value}"\n' for name, value in self.settings.items()]
+        (self.folder / ".env").write_text("".join(lines))
+
+    def run(self, *command: str, check: bool = True, **environment: str):
+        """Run a command in the clone: its completed process, output as text."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+        answer = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=own | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and answer.returncode:
+            raise AssertionError(
+                f"{' '.join(command)} exited with {answer.returncode}:\n{answer.stdout[-3000:]}\n{answer.stderr[-3000:]}"
+            )
+        return answer
+
+    def make(self, *words: str, check: bool = True, **environment: str):
+        return self.run("make", *words, check=check, **environment)
+
+    def compose(self, *words: str, check: bool = True):
+        return self.run("docker", "compose", *words, check=check)
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "--all", "--quiet", service).stdout.split()
+
+    def inspect(self, service: str) -> list[dict]:
+        """What the engine says of the service's containers."""
+        return json.loads(self.run("docker", "inspect", *self.containers(service)).stdout)
+
+    def execute(self, service: str, *command: str, check: bool = True) -> str:
+        """Run a command in the service's container and give back what it printed."""
+        return self.compose("exec", "--no-TTY", service, *command, check=check).stdout
+
+    def is_healthy(self, service: str) -> bool:
+        return all(
+            container["State"].get("Health", {}).get("Status") == "healthy"
+            for container in self.inspect(service)
+        )
+
+    def log(self, service: str) -> list[dict]:
+        """The service's standard output, a parsed JSON object a line; text lines are left out."""
+        lines = [line for name in self.containers(service) for line in self.stdout(name)]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def stdout(self, container: str) -> list[str]:
+        return self.run("docker", "logs", container).stdout.split("\n")[:-1]
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.https_port}"
+
+    @property
+    def certificate(self) -> str:
+        """The certificate nginx serves, as PEM."""
+        return self.execute("nginx", "cat", "/etc/nginx/certificates/fullchain.pem")
+
+    def tls(self) -> ssl.SSLContext:
+        """A client's TLS settings that trust this stack's certificate and no other."""
+        return ssl.create_default_context(cadata=self.certificate)
+
+    @contextmanager
+    def client(self, **options) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self.url, verify=self.tls(), **options) as client:
+            yield client
+
+    def remove(self) -> None:
+        self.make("clean")
+        shutil.rmtree(self.folder)
+
+
+def leftovers(name: str) -> list[str]:
+    """Containers, volumes, networks and images that still carry the project's name."""
+    label = f"label=com.docker.compose.project={name}"
+    found = []
+    for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"], ["images"]):
+        command = ["docker", *kind, "--quiet", "--filter", label]
+        found += subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return found

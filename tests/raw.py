@@ -1,0 +1,32 @@
+"""Requests byte by byte, for what an HTTP client would not send."""
+
+import socket
+import ssl
+
+from clone import Clone
+
+
+def handshake(stack: Clone, name: str | None = "localhost", **changes) -> ssl.SSLSocket:
+    """An open TLS connection to the stack; raises what the handshake raises."""
+    context = stack.tls()
+    context.check_hostname = False
+    for attribute, value in changes.items():
+        setattr(context, attribute, value)
+    plain = socket.create_connection(("127.0.0.1", stack.https_port), timeout=5)
+    return context.wrap_socket(plain, server_hostname=name)
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """Send a request as it is and read until the server closes."""
+    with connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def get(stack: Clone, path: str) -> int:
+    """The status of a GET for exactly this path."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    return int(exchange(handshake(stack), request.encode()).split()[1])

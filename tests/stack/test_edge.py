@@ -1,0 +1,176 @@
+"""What nginx does to requests and answers."""
+
+import gzip
+import json
+import re
+
+import httpx
+import pytest
+import raw
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "",
+}
+
+
+def style_sheet(client) -> str:
+    """The page's style sheet, by its content-hashed name."""
+    return re.search(r"/static/page-[0-9a-f]{32}\.css", client.get("/").text)[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/api/request", 200),
+        ("/static/page.css", 200),
+        ("/nowhere", 404),
+        ("/api/nowhere", 404),
+        ("/static/nowhere.css", 404),
+        ("/metrics", 404),
+        ("/diagnostics/status/301", 301),
+        ("/diagnostics/status/403", 403),
+        ("/diagnostics/error", 500),
+        ("/diagnostics/status/502", 502),
+    ],
+)
+def test_security_headers_are_on_every_answer_once(client, path, status):
+    answer = client.get(path)
+    assert answer.status_code == status
+    for name, value in HEADERS.items():
+        found = answer.headers.get_list(name)
+        assert len(found) == 1, name
+        assert found[0].startswith(value)
+    assert len(answer.headers.get_list("X-Request-ID")) == 1
+    assert "nginx/" not in answer.headers.get("Server", "")
+
+
+def test_security_headers_on_a_body_too_large_and_on_the_redirect(stack, client):
+    answers = [
+        client.post("/diagnostics/echo", content=b"x" * (10 * 1024**2 + 1)),
+        httpx.get(f"http://localhost:{stack.http_port}/"),
+    ]
+    assert [answer.status_code for answer in answers] == [413, 308]
+    for answer in answers:
+        assert set(map(str.lower, HEADERS)) <= set(answer.headers)
+
+
+def test_body_at_the_limit_reaches_the_application_and_one_byte_more_does_not(stack, client):
+    limit = 10 * 1024**2
+    assert client.post("/diagnostics/echo", content=b"x" * limit).json()["body_length"] == limit
+    request_id = client.post("/diagnostics/echo", content=b"x" * (limit + 1)).headers["X-Request-ID"]
+    lines = [line for line in stack.log("app") if request_id in json.dumps(line)]
+    assert lines == []
+
+
+INTERNAL = ["/metrics", "/livez", "/readyz", "//metrics", "/metrics/", "/%6detrics", "/x/../readyz"]
+
+
+@pytest.mark.parametrize("path", [*INTERNAL, "/healthz", "/stub_status", "/nginx_status"])
+def test_internals_are_not_found_from_outside(stack, path):
+    assert raw.get(stack, path) == 404
+
+
+def test_status_is_there_inside(stack):
+    script = "exec 3<>/dev/tcp/127.0.0.1/8081; printf 'GET /stub_status HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    assert "Active connections" in stack.execute("nginx", "bash", "-c", script)
+
+
+def test_hashed_names_are_immutable_compressed_and_the_same_bytes(client):
+    path = style_sheet(client)
+    answer = client.get(path, headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Content-Type"].startswith("text/css")
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert plain.content == answer.content
+    assert client.get("/static/page.css").headers["Cache-Control"] != answer.headers["Cache-Control"]
+
+
+def test_static_files_come_from_nginx_and_a_name_it_lacks_from_the_application(stack, client):
+    """During a rollout a new page asks for files that only the new application has."""
+
+    app_log = stack.log("app")
+    served = client.get(style_sheet(client))
+    missing = client.get("/static/not-in-nginx.css")
+    new = stack.log("app")[len(app_log) :]
+    paths = [line["url"]["path"] for line in new if "url" in line]
+    assert served.status_code == 200
+    assert "/static/not-in-nginx.css" in paths
+    assert not any(path.startswith("/static/page-") for path in paths)
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/%2e%2e/etc/passwd",
+        "/static/..%2f..%2fetc/passwd",
+        "/static//etc/passwd",
+        "/static/.env",
+        "/.git/config",
+        "/static/cache_manifest.json",
+        "/static/page.css.bak",
+        "/static/x%00.css",
+    ],
+)
+def test_no_file_outside_the_static_ones(stack, path):
+    assert raw.get(stack, path) in (400, 403, 404)
+
+
+def test_request_id_is_made_at_the_edge_and_goes_everywhere(stack, client):
+    answer = client.get("/diagnostics/echo", headers={"X-Request-ID": "mine"})
+    request_id = answer.headers["X-Request-ID"]
+    assert re.fullmatch(r"[0-9a-f]{32}", request_id)
+    assert answer.json()["request_id"] == request_id
+    for service in ("nginx", "app"):
+        lines = [line for line in stack.log(service) if line["http"]["request"]["id"] == request_id]
+        assert len(lines) == 1, service
+
+
+@pytest.mark.parametrize(
+    "spoofed",
+    [
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"X-Forwarded-Proto": "http"},
+        {"X-Forwarded-Host": "example.org"},
+        {"X-Forwarded-Prefix": "/evil"},
+        {"X-Real-IP": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9;proto=http;host=example.org"},
+        {"Script-Name": "/evil"},
+        {"Script_Name": "/evil"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_spoofed_headers_change_nothing(client, spoofed):
+    def seen(headers: dict) -> dict:
+        echo = client.get("/diagnostics/echo", headers=headers).json()
+        return {key: echo[key] for key in ("remote_addr", "scheme", "host", "path")}
+
+    assert seen(spoofed) == seen({})
+    assert seen({})["scheme"] == "https"
+
+
+def test_trace_context_goes_into_the_logs(stack, client):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    header = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    request_id = client.get("/api/request", headers=header).headers["X-Request-ID"]
+    for service in ("nginx", "app"):
+        line = next(
+            line for line in stack.log(service) if line["http"]["request"]["id"] == request_id
+        )
+        assert line["trace"]["id"] == trace
+
+
+def test_answers_of_the_application_are_compressed(client):
+    answer = client.get("/", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    with pytest.raises(gzip.BadGzipFile):
+        gzip.decompress(client.get("/", headers={"Accept-Encoding": "identity"}).content)

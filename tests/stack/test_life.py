@@ -1,0 +1,155 @@
+"""Starting, stopping, being replaced and getting stuck: the application's life behind nginx."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from clone import wait_until
+
+
+def test_nginx_serves_while_the_application_is_absent_and_recovers_by_itself(stack, client):
+    page = client.get("/").text
+    path = page.split('href="/static/page-')[1].split('"')[0]
+    stack.compose("rm", "--stop", "--force", "app")
+    stack.compose("rm", "--stop", "--force", "nginx")
+    try:
+        # Started without the application: its name does not even resolve.
+        stack.compose("up", "--detach", "--no-deps", "--wait", "nginx")
+        answer = client.get("/")
+        assert answer.status_code in (502, 503, 504)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "nginx" not in answer.text.lower()
+        assert client.get(f"/static/page-{path}").status_code == 200
+    finally:
+        stack.compose("up", "--detach", "--no-deps", "app")
+    wait_until(lambda: client.get("/").status_code == 200, 30, "the page again")
+
+
+def test_a_new_container_with_another_address_is_found(stack, client):
+    """USERS know it as "502 after the app container is recreated"."""
+    network = f"{stack.name}_backend"
+
+    def address() -> str:
+        return stack.inspect("app")[0]["NetworkSettings"]["Networks"][network]["IPAddress"]
+
+    assert client.get("/api/request").status_code == 200
+    old = address()
+    stack.compose("rm", "--stop", "--force", "app")
+    # Somebody else takes the old address, so that Docker cannot give it out again.
+    image = stack.inspect("nginx")[0]["Image"]
+    squatter = f"{stack.name}-squatter"
+    stack.run(
+        *("docker", "run", "--detach", "--rm", "--name", squatter, "--network", network),
+        *("--ip", old, "--entrypoint", "sleep", image, "60"),
+        check=False,
+    )
+    try:
+        stack.compose("up", "--detach", "--wait", "app")
+        assert address() != old
+        wait_until(
+            lambda: client.get("/api/request").status_code == 200, 5, "the new container's answer"
+        )
+        assert {client.get("/api/request").status_code for _ in range(20)} == {200}
+    finally:
+        stack.run("docker", "rm", "--force", squatter)
+
+
+def test_a_slow_request_is_answered_before_the_application_stops(stack):
+    container = stack.containers("app")[0]
+    with ThreadPoolExecutor() as pool, stack.client(timeout=30) as client:
+        slow = pool.submit(client.get, "/diagnostics/work?ms=3000")
+        wait_until(lambda: connections(stack) > 0, 3, "the request in the application")
+        stop = pool.submit(stack.compose, "stop", "app")
+        assert slow.result().status_code == 200
+        stop.result()
+    assert stack.run(
+        "docker", "inspect", "--format", "{{.State.ExitCode}}", container
+    ).stdout.strip() in ("0",)
+    stack.make("up")
+
+
+def connections(stack) -> int:
+    """Established connections to the application's port, as its own kernel table has them."""
+    table = stack.execute("app", "cat", "/proc/net/tcp").splitlines()[1:]
+    return sum(row.split()[1].endswith(":1F40") and row.split()[3] == "01" for row in table)
+
+
+def test_draining_makes_it_unready_but_not_dead(stack):
+    stack.execute("app", "touch", "/tmp/draining")  # noqa: S108
+    try:
+        wait_until(
+            lambda: stack.inspect("app")[0]["State"]["Health"]["Status"] == "unhealthy",
+            40,
+            "unhealthy while draining",
+        )
+        with stack.client() as client:
+            assert client.get("/").status_code == 200
+    finally:
+        stack.execute("app", "rm", "-f", "/tmp/draining")  # noqa: S108
+    wait_until(lambda: stack.is_healthy("app"), 20, "healthy again")
+
+
+def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
+    """gthread's heartbeat comes from the main thread and does not notice (gunicorn issue #2028's kin).
+
+    Every thread of every worker sleeps for longer than the test; Compose itself never restarts an
+    unhealthy container, so the container has to end itself.
+    """
+    state = stack.inspect("app")[0]
+    started = state["State"]["StartedAt"]
+    threads = 40
+    begin = time.monotonic()
+
+    def block() -> None:
+        try:
+            httpx.get(f"{stack.url}/diagnostics/work?ms=60000&{time.time()}", verify=tls, timeout=3)
+        except httpx.HTTPError:
+            pass
+
+    tls = stack.tls()
+    stop = threading.Event()
+
+    def keep_blocked() -> None:
+        # Each request ends after a minute at most: new ones queue behind until the container goes.
+        while not stop.is_set():
+            block()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(threads):
+            pool.submit(keep_blocked)
+        try:
+            wait_until(
+                lambda: stack.inspect("app")[0]["State"]["StartedAt"] != started,
+                100,
+                "the container's restart",
+            )
+        finally:
+            stop.set()
+    seconds = time.monotonic() - begin
+    assert 55 < seconds < 95, seconds
+    wait_until(lambda: stack.is_healthy("app"), 30, "healthy after the restart")
+    with stack.client() as client:
+        assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("format_", ["text"])
+def test_logs_for_people(stack, format_):
+    stack.write_settings(LOG_FORMAT=format_)
+    try:
+        stack.make("up")
+        with stack.client() as client:
+            client.get("/api/request")
+        container = stack.containers("app")[0]
+        line = wait_until(
+            lambda: [line for line in stack.stdout(container) if "/api/request" in line],
+            5,
+            "an access line",
+        )[0]
+        assert not line.startswith("{")
+        assert "200" in line
+    finally:
+        del stack.settings["LOG_FORMAT"]
+        stack.write_settings()
+        stack.make("up")

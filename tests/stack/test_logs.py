@@ -1,0 +1,116 @@
+"""One JSON object a line on standard output, each event once, whatever a client sends."""
+
+import json
+import uuid
+
+from clone import wait_until
+from raw import exchange, handshake
+
+NASTY = {
+    "quotes": rb'"quoted" and \back\slashed\ ',
+    "forged line": rb'x","log":{"level":"error"}}\r\n{"message":"forged',
+    "control characters": b"tab\tbell\x07escape\x1b[31mred",
+    "invalid UTF-8": b"\xff\xfe\xc3\x28",
+    "line separators": "\u2028\u2029\u0085".encode(),
+    "long": b"A" * 6000,
+}
+
+
+def lines(stack, service: str) -> list[str]:
+    return [line for name in stack.containers(service) for line in stack.stdout(name)]
+
+
+def test_every_line_is_one_json_object_with_the_common_fields(stack, client):
+    client.get("/")
+    for service in ("nginx", "app"):
+        for line in lines(stack, service):
+            entry = json.loads(line)
+            assert entry["@timestamp"].endswith(("Z", "+00:00"))
+            assert entry["log"]["level"]
+            assert "message" in entry
+            assert entry["service"]["name"]
+
+
+def test_access_lines_say_who_what_and_how_long(stack, client):
+    answer = client.get("/api/request?with=query", headers={"User-Agent": "a test"})
+    request_id = answer.headers["X-Request-ID"]
+    for service in ("nginx", "app"):
+        line = next(
+            line for line in stack.log(service) if line["http"]["request"]["id"] == request_id
+        )
+        assert line["http"]["request"]["method"] == "GET"
+        assert line["http"]["response"]["status_code"] == 200
+        assert line["http"]["response"]["body"]["bytes"] == len(answer.content)
+        assert line["url"]["path"] == "/api/request"
+        assert line["url"]["query"] == "with=query"
+        assert line["user_agent"]["original"] == "a test"
+        assert line["client"]["address"] == answer.json()["client_address"]
+        assert 0 < line["event"]["duration"] < 5e9
+    assert line["http"]["route"] == "/api/request"
+
+
+def test_nothing_a_client_sends_breaks_or_forges_a_line(stack, client):
+    before = {service: len(lines(stack, service)) for service in ("nginx", "app")}
+    for value in NASTY.values():
+        for place in ("path", "header"):
+            path = b"/nasty?" + value.replace(b" ", b"+") if place == "path" else b"/nasty"
+            header = b"User-Agent: " + value if place == "header" else b"User-Agent: x"
+            request = b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\nConnection: close\r\n\r\n"
+            answer = exchange(handshake(stack), request % (path, header))
+            assert answer.split()[1] in (b"400", b"404", b"414"), (value, answer[:100])
+    client.get("/api/request")
+    for service, number in before.items():
+        new = lines(stack, service)[number:]
+        assert new
+        for line in new:
+            entry = json.loads(line)
+            assert entry["log"]["level"] != "error"
+            assert entry["message"] != "forged"
+
+
+def test_each_kind_of_line_appears_once(stack, client):
+    """USERS know it as "app logs missing, or twice": a logger line, a print and an access line."""
+    word = uuid.uuid4().hex
+    client.get("/diagnostics/log", params={"message": word})
+    found = [json.loads(line) for line in lines(stack, "app") if word in line]
+    messages = sorted(entry["message"] for entry in found if entry["event"]["dataset"] == "app")
+    assert messages == [word, f"printed {word}"]
+    access = [entry for entry in found if entry["event"]["dataset"] == "app.access"]
+    assert len(access) == 1
+    assert len(found) == 3
+
+
+def test_an_exception_is_logged_once_with_its_stack_and_not_shown(stack, client):
+    answer = client.get("/diagnostics/error", headers={"Accept": "text/html"})
+    request_id = answer.headers["X-Request-ID"]
+    assert answer.status_code == 500
+    assert request_id in answer.text
+    errors = [
+        line
+        for line in stack.log("app")
+        if line.get("http", {}).get("request", {}).get("id") == request_id and "error" in line
+    ]
+    assert len(errors) == 1
+    error = errors[0]["error"]
+    assert "Traceback" in error["stack_trace"]
+    for secret in (error["message"], error["type"], "Traceback", "webapp"):
+        assert secret not in answer.text
+
+
+def test_probes_are_not_logged(stack):
+    """Docker asks /readyz every few seconds; wait for one that is not in the log."""
+    container = stack.inspect("app")[0]["State"]["Health"]["Log"][-1]["Start"]
+    wait_until(
+        lambda: stack.inspect("app")[0]["State"]["Health"]["Log"][-1]["Start"] != container,
+        15,
+        "another health check",
+    )
+    text = "\n".join(lines(stack, "app") + lines(stack, "nginx"))
+    assert "/readyz" not in text.replace("/x/../readyz", "").replace('GET /readyz HTTP', "")
+    assert "healthz" not in "\n".join(line for line in lines(stack, "nginx") if "8081" in line)
+
+
+def test_gunicorns_own_messages_are_in_the_same_form(stack):
+    messages = [line["message"] for line in stack.log("app")]
+    assert sum("Listening at" in message for message in messages) >= 1
+    assert sum("Booting worker" in message for message in messages) >= 2

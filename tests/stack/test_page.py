@@ -1,0 +1,155 @@
+"""The sample's page in a real browser, over TLS. A fork that deletes the sample deletes this file."""
+
+import base64
+import hashlib
+import re
+import subprocess
+
+import httpx
+import pytest
+from clone import ROOT, free_ports, wait_until
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import sync_playwright
+
+SCREENSHOTS = ROOT / "tests/artifacts"
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def browser(stack):
+    """A headless Chromium in a container on this machine's network, trusting this stack's key only."""
+    base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
+    image, container = f"{stack.name}-browser", f"{stack.name}-browser"
+    folder = ROOT / "tests/stack/browser"
+    label = f"--label=org.opencontainers.image.base.name={base}"
+    stack.run(
+        *("docker", "build", "--quiet", label, f"--build-arg=PYTHON_IMAGE={base}"),
+        *("--tag", image, str(folder)),
+    )
+    key = x509.load_pem_x509_certificate(stack.certificate.encode()).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
+    port = free_ports(1)[0]
+    stack.run(
+        *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container, image),
+        *(f"--remote-debugging-port={port}", "--user-data-dir=/tmp/profile"),
+        f"--ignore-certificate-errors-spki-list={pin}",
+    )
+    try:
+        endpoint = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{endpoint}/json/version"), 30, "the browser")
+        with sync_playwright() as playwright:
+            yield playwright.chromium.connect_over_cdp(endpoint)
+    finally:
+        stack.run("docker", "rm", "--force", container)
+        stack.run("docker", "rmi", image, check=False)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture(params=SIZES)
+def page(request, browser, scheme, stack):
+    """The loaded page; at the end nothing may have been complained about."""
+    width, height = SIZES[request.param]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, base_url=stack.url
+    )
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on(
+        "response",
+        lambda answer: answer.status >= 400 and complaints.append(f"{answer.status}: {answer.url}"),
+    )
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
+    )
+    page.goto("/")
+    page.wait_for_load_state("networkidle")
+    yield page
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"page-{request.param}-{scheme}.png", full_page=True)
+    context.close()
+    assert complaints == []
+
+
+def test_page_shows_what_the_stack_did_for_this_visit(page, stack):
+    body = page.locator("body")
+    with page.expect_response("**/api/request") as response:
+        page.get_by_role("button").click()
+    facts = response.value.json()
+    assert facts["scheme"] == "https"
+    for fact in ("request_id", "client_address", "replica", "version"):
+        page.get_by_text(str(facts[fact])).first.wait_for()
+    assert body.inner_text().count(facts["request_id"]) == 1
+    # No scrolling sideways, on a phone above all.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_shell_is_the_same_for_everybody(stack):
+    """Only then may it be cached, for a second, by anything in between."""
+    with stack.client() as one, stack.client() as other:
+        answers = [one.get("/"), other.get("/")]
+        facts = one.get("/api/request")
+    assert answers[0].content == answers[1].content
+    assert "Set-Cookie" not in answers[0].headers
+    assert answers[0].headers["Cache-Control"] == "public, max-age=1"
+    assert facts.headers["Cache-Control"] == "no-store"
+
+
+def test_facts_are_this_visitors(stack):
+    with stack.client() as client:
+        answer = client.get("/api/request")
+    facts = answer.json()
+    gateway = stack.run(
+        *("docker", "network", "inspect", f"{stack.name}_edge"),
+        *("--format", "{{(index .IPAM.Config 0).Gateway}}"),
+    ).stdout.strip()
+    # A client on this machine arrives from the network's gateway.
+    assert facts["client_address"] == gateway
+    assert facts["scheme"] == "https"
+    assert facts["host"] == f"localhost:{stack.https_port}"
+    assert facts["request_id"] == answer.headers["X-Request-ID"]
+    assert facts["replica"] == stack.inspect("app")[0]["Config"]["Hostname"]
+    assert facts["rooms"] == []
+    assert re.fullmatch(r"\S+", facts["version"])
+
+
+def test_image_alone_serves_its_own_static_files(stack):
+    """`docker run` with PORT and SECRET_KEY, as platforms do: compressed and cached for long."""
+    image = stack.inspect("app")[0]["Image"]
+    port = free_ports(1)[0]
+    container = f"{stack.name}-alone"
+    key = "0123456789abcdef" * 3
+    stack.run(
+        *("docker", "run", "--detach", "--name", container, "--env", "PORT=9000"),
+        *("--env", f"SECRET_KEY={key}", "--publish", f"127.0.0.1:{port}:9000", image),
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(url), 20, "the application alone")
+        path = re.search(r"/static/page-[0-9a-f]{32}\.css", httpx.get(url).text)[0]
+        answer = httpx.get(url + path)
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert "immutable" in answer.headers["Cache-Control"]
+        health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", container]
+        wait_until(lambda: "healthy\n" == stack.run(*health).stdout, 20, "healthy on its own port")
+        stopped = subprocess.run(["docker", "stop", container], capture_output=True, check=True)
+        assert stopped.returncode == 0
+        code = stack.run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).stdout
+        assert code.strip() == "0"
+    finally:
+        stack.run("docker", "rm", "--force", container)

@@ -1,0 +1,211 @@
+"""Broken machines and bad settings: one line that says what is wrong and what to type, and nothing started.
+
+Every fault is real, apart from two that would need another machine: an engine that is too old and a
+disk that is too small. There the clone asks for more than this machine has.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from clone import Clone, leftovers
+
+
+@pytest.fixture
+def clone(tmp_path):
+    clone = Clone(tmp_path / "clone")
+    yield clone
+    assert leftovers(clone.name) == [], "something was started"
+
+
+def refusal(answer) -> str:
+    """The one error line of a command that refused."""
+    assert answer.returncode
+    # make adds a line of its own: «make: *** [Makefile:21: up] Error 1».
+    lines = [line for line in answer.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(lines) == 1, answer.stderr
+    assert re.match(r"error: .+ -> .+", lines[0]), lines[0]
+    return lines[0]
+
+
+def test_port_in_use(clone):
+    with socket.create_server(("", clone.https_port)):
+        line = refusal(clone.make("up", check=False))
+    assert f"port {clone.https_port} is in use" in line
+    assert "make up HTTPS_PORT=" in line
+
+
+def test_no_engine_and_not_allowed_to_make_one(clone, tmp_path):
+    """A PATH without Docker is what a machine without Docker has."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "make", "python3", "dirname", "id", "grep", "sed", "env", "sh"):
+        (tools / name).symlink_to(shutil.which(name))
+    line = refusal(clone.make("up", check=False, BOOTSTRAP="0", PATH=str(tools)))
+    assert "no Docker engine answers" in line
+
+
+def test_remote_engine_that_does_not_answer_is_not_replaced(clone):
+    line = refusal(clone.make("up", check=False, DOCKER_HOST="tcp://127.0.0.1:9"))
+    assert "DOCKER_HOST" in line
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_user_who_may_not_use_the_engine(clone):
+    for path in [clone.folder, *clone.folder.rglob("*"), *clone.folder.parents]:
+        if path.is_relative_to(clone.folder.parent.parent.parent):
+            path.chmod(path.stat().st_mode | 0o055)
+    os.chown(clone.folder, 65534, -1)
+    answer = clone.run(
+        *("setpriv", "--reuid=65534", "--clear-groups", shutil.which("make"), "up"),
+        check=False,
+        HOME="/tmp",  # noqa: S108
+        PATH="/usr/local/bin:/usr/bin:/bin",
+    )
+    assert "usermod -aG docker" in refusal(answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [("MINIMUM_ENGINE", "Docker engine"), ("MINIMUM_COMPOSE", "Docker Compose")],
+)
+def test_too_old(clone, name, product):
+    file = clone.folder / "scripts/minimum-versions.sh"
+    file.write_text(re.sub(rf"{name}=.*", f"{name}=999.0", file.read_text()))
+    line = refusal(clone.make("up", check=False))
+    assert product in line
+    assert "is older than 999.0" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("NEEDED_DISK_GB", "GB free in"), ("NEEDED_MEMORY_GB", "GB of memory")],
+)
+def test_too_small(clone, name, words):
+    file = clone.folder / "scripts/doctor.py"
+    file.write_text(re.sub(rf"^{name} = .*", f"{name} = 10**6", file.read_text(), flags=re.MULTILINE))
+    assert words in refusal(clone.make("up", check=False))
+
+
+def test_windows_line_ends(clone):
+    """As a checkout with autocrlf has them: everywhere, the Makefile too."""
+    for file in clone.folder.rglob("*"):
+        if file.is_file() and b"\0" not in (content := file.read_bytes()):
+            file.write_bytes(content.replace(b"\n", b"\r\n"))
+    assert "Windows line ends" in refusal(clone.make("up", check=False))
+
+
+def test_no_registry_and_stand_ins_forbidden(clone):
+    file = clone.folder / "app/Dockerfile"
+    file.write_text(re.sub(r"^ARG PYTHON_IMAGE=", r"\g<0>registry.invalid/", file.read_text()))
+    line = refusal(clone.make("up", check=False, BASE_IMAGES="registry"))
+    assert "registry.invalid/python" in line
+    assert "BASE_IMAGES=auto" in line
+
+
+def test_unknown_choice_of_base_images(clone):
+    line = refusal(clone.make("up", check=False, BASE_IMAGES="alpine"))
+    assert "BASE_IMAGES=alpine is none of auto, registry, debian" in line
+
+
+def test_variable_compose_cannot_use(clone):
+    clone.write_settings(HTTPS_PORT="eighty")
+    assert "eighty" in refusal(clone.make("up", check=False))
+
+
+SECRETS = {
+    "missing": (None, "SECRET_KEY"),
+    "empty": ("", "SECRET_KEY"),
+    "short": ("tooshort", "SECRET_KEY"),
+    "placeholder": ("changeme-changeme-changeme-changeme", "SECRET_KEY"),
+}
+
+
+@pytest.mark.parametrize(("content", "name"), SECRETS.values(), ids=SECRETS)
+def test_image_refuses_a_bad_secret(stack, tmp_path, content, name):
+    """The image by itself, as a platform would start it."""
+    options = []
+    if content is not None:
+        secret = tmp_path / "secret_key"
+        secret.write_text(content)
+        secret.chmod(0o644)
+        tmp_path.chmod(0o755)
+        options = ["--volume", f"{secret}:/run/secrets/secret_key:ro"]
+        options += ["--env", "SECRET_KEY_FILE=/run/secrets/secret_key"]
+    assert_refused(stack, options, name)
+
+
+SETTINGS = {
+    "unreadable secret file": ("SECRET_KEY_FILE", "/etc/shadow"),
+    "secret file that is not there": ("SECRET_KEY_FILE", "/nowhere"),
+    "debug mode": ("FLASK_DEBUG", "1"),
+    "workers": ("WEB_CONCURRENCY", "many"),
+    "threads": ("WEB_THREADS", "-1"),
+    "port": ("PORT", "http"),
+    "proxies": ("PROXY_COUNT", "one"),
+    "body size": ("MAX_BODY_SIZE", "10 MB"),
+    "host names": ("SERVER_NAME", "https://example.org/"),
+    "environment": ("APP_ENV", "prod"),
+    "log format": ("LOG_FORMAT", "xml"),
+    "log level": ("LOG_LEVEL", "loud"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS.values(), ids=SETTINGS)
+def test_image_refuses_a_bad_setting(stack, name, value):
+    options = [] if name == "SECRET_KEY_FILE" else ["--env", f"SECRET_KEY={'0123456789abcdef' * 3}"]
+    assert_refused(stack, [*options, "--env", f"{name}={value}"], name)
+
+
+def assert_refused(stack, options: list[str], name: str) -> None:
+    image = stack.inspect("app")[0]["Image"]
+    command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", *options, image]  # noqa: S108
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert answer.returncode == 78
+    lines = (answer.stdout + answer.stderr).splitlines()
+    assert len(lines) == 1, lines
+    assert name in lines[0]
+
+
+NGINX_SETTINGS = {
+    "host names": ("SERVER_NAME", "localhost; return 200"),
+    "body size": ("MAX_BODY_SIZE", "10 MB"),
+    "port": ("HTTPS_PORT", "8443/"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), NGINX_SETTINGS.values(), ids=NGINX_SETTINGS)
+def test_nginx_refuses_a_bad_setting(stack, name, value):
+    assert_nginx_refuses(stack, ["--env", f"{name}={value}"], name)
+
+
+def test_nginx_refuses_a_key_without_its_certificate(stack, tmp_path):
+    folder = certificates(tmp_path, "privkey.pem", "a key")
+    assert_nginx_refuses(stack, ["--volume", f"{folder}:/etc/nginx/certificates:ro"], "fullchain.pem")
+
+
+def test_nginx_refuses_a_key_it_cannot_read(stack, tmp_path):
+    folder = certificates(tmp_path, "fullchain.pem", stack.certificate)
+    certificates(tmp_path, "privkey.pem", "a key").joinpath("privkey.pem").chmod(0o600)
+    assert_nginx_refuses(stack, ["--volume", f"{folder}:/etc/nginx/certificates:ro"], "privkey.pem")
+
+
+def certificates(folder: Path, name: str, content: str) -> Path:
+    folder.chmod(0o755)
+    (folder / name).write_text(content)
+    return folder
+
+
+def assert_nginx_refuses(stack, options: list[str], name: str) -> None:
+    container = stack.inspect("nginx")[0]
+    settings = [f"--env={setting}" for setting in container["Config"]["Env"]]
+    command = ["docker", "run", "--rm", *settings, *options, container["Image"]]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert answer.returncode
+    lines = (answer.stdout + answer.stderr).splitlines()
+    assert len(lines) == 1, lines
+    assert name in lines[0]

@@ -1,0 +1,110 @@
+"""TLS at the edge, and who is let in: checked as a client would, over the published ports."""
+
+import socket
+import ssl
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from raw import exchange, handshake
+
+
+def test_certificate_names_the_host(stack):
+    certificate = x509.load_pem_x509_certificate(stack.certificate.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "localhost" in names.get_values_for_type(x509.DNSName)
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+    # Browsers refuse more than 398 days.
+    assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days <= 398
+
+
+def test_certificate_survives_a_new_container(stack):
+    before = stack.certificate
+    stack.make("down")
+    stack.make("up")
+    assert stack.certificate == before
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_current_versions(stack, version):
+    with handshake(stack, minimum_version=version, maximum_version=version) as connection:
+        assert connection.version() == version.name.replace("_", ".")
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_versions_are_refused(stack, version):
+    wanted = ssl.TLSVersion[version]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    # Security level 0 lets this client offer what today's OpenSSL no longer does by default.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = wanted
+    plain = socket.create_connection(("127.0.0.1", stack.https_port), timeout=5)
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("ciphers", ["AES128-SHA", "ECDHE-ECDSA-AES256-SHA384", "ECDHE+3DES"])
+def test_weak_ciphers_are_refused(stack, ciphers):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    except ssl.SSLError:
+        return  # this machine's OpenSSL cannot even offer it
+    plain = socket.create_connection(("127.0.0.1", stack.https_port), timeout=5)
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_post_quantum_key_exchange(stack):
+    """nginx's own image has an OpenSSL that knows it; this machine's may not."""
+    answer = stack.execute(
+        *("nginx", "sh", "-c"),
+        "openssl s_client -connect 127.0.0.1:8443 -servername localhost -groups X25519MLKEM768 </dev/null 2>&1",
+    )
+    assert "X25519MLKEM768" in answer
+    assert "TLSv1.3" in answer
+
+
+def test_http2(stack):
+    with stack.client(http2=True) as client:
+        assert client.get("/").http_version == "HTTP/2"
+
+
+@pytest.mark.parametrize("name", ["example.org", None])
+def test_unknown_server_names_get_no_handshake(stack, name):
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        handshake(stack, name)
+
+
+FOREIGN_HOSTS = {
+    "foreign": b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    "absent": b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "twice": b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    "absolute": b"GET https://example.org/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "1.0": b"GET / HTTP/1.0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", FOREIGN_HOSTS.values(), ids=FOREIGN_HOSTS)
+def test_foreign_hosts_get_no_page(stack, request_):
+    for connection in (
+        handshake(stack),
+        socket.create_connection(("127.0.0.1", stack.http_port), timeout=5),
+    ):
+        answer = exchange(connection, request_)
+        assert answer == b"" or answer.split()[1] in (b"400", b"421"), answer[:200]
+        assert b"example.org" not in answer
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_plain_http_redirects_and_keeps_the_port(stack, method):
+    url = f"http://localhost:{stack.http_port}/some/page?with=query"
+    answer = httpx.request(method, url)
+    # 308 and not 301: a POST stays a POST (RFC 9110, 15.4.9).
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == f"{stack.url}/some/page?with=query"

@@ -1,0 +1,128 @@
+"""`make up` and its siblings, as a newcomer meets them."""
+
+import re
+import time
+
+import httpx
+import pytest
+from clone import Clone, wait_until
+
+
+def test_prints_the_addresses_that_work(stack):
+    address = stack.make("up").stdout.splitlines()[-1]
+    assert address == stack.url
+    assert httpx.get(address, verify=stack.tls()).status_code == 200
+
+
+def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
+    stack.make("down")
+    start = time.monotonic()
+    stack.make("up")
+    assert time.monotonic() - start < 10
+    assert stack.is_healthy("nginx")
+    assert stack.is_healthy("app")
+
+
+def test_again_it_changes_nothing(stack):
+    before = stack.containers("app") + stack.containers("nginx")
+    stack.make("up")
+    assert stack.containers("app") + stack.containers("nginx") == before
+
+
+def test_output_is_plain_where_there_is_no_terminal(stack):
+    output = stack.make("up")
+    assert "\x1b" not in output.stdout + output.stderr
+
+
+def test_every_target_is_listed(stack):
+    makefile = (stack.folder / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    listed = [line.split()[1] for line in stack.make().stdout.splitlines()]
+    assert listed == targets
+
+
+@pytest.mark.parametrize(("target", "word"), [("ps", "healthy"), ("config", "read_only: true")])
+def test_small_targets(stack, target, word):
+    assert word in stack.make(target).stdout
+
+
+def test_doctor_finds_nothing_wrong_while_the_stack_holds_its_ports(stack):
+    answer = stack.make("doctor")
+    assert answer.stderr == ""
+    assert "ok     ports" in answer.stdout
+
+
+def test_secrets_are_made_once_and_readable_to_the_containers_only(stack):
+    secret = stack.folder / "secrets/secret_key"
+    before = secret.read_text()
+    stack.make("secrets")
+    assert secret.read_text() == before
+    assert len(before.strip()) >= 64
+    assert secret.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_changed_style_sheet_is_served_after_make_up(stack, client):
+    """A volume of static files would keep the old bytes; USERS know this as "stale after rebuild"."""
+    style = stack.folder / "app/webapp/static/page.css"
+    old = re.search(r'href="(/static/page-[0-9a-f]{32}\.css)"', client.get("/").text)[1]
+    original = style.read_bytes()
+    try:
+        style.write_bytes(original + b"\n/* changed by a test */\n")
+        stack.make("up")
+        new = re.search(r'href="(/static/page-[0-9a-f]{32}\.css)"', client.get("/").text)[1]
+        assert new != old
+        assert client.get(new).content.endswith(b"/* changed by a test */\n")
+        assert client.get(old).status_code == 404
+    finally:
+        style.write_bytes(original)
+        stack.make("up")
+    assert client.get(old).content == original
+
+
+def test_two_clones_run_side_by_side(stack, client, tmp_path):
+    """The second one also runs with the defaults of production, and is cleaned up by its own means."""
+    other = Clone(tmp_path / "other")
+    supplied = other.folder / "certificates"
+    supplied.mkdir()
+    (supplied / "fullchain.pem").write_text("a person's own")
+    try:
+        other.make("up")
+        with other.client() as its:
+            assert its.get("/").status_code == 200
+            assert its.get("/diagnostics/echo").status_code == 404
+        assert client.get("/").status_code == 200
+        # The self-signed certificates differ: neither clone reads the other's volume.
+        assert other.certificate != stack.certificate
+    finally:
+        other.make("clean")
+    # A person wrote these two.
+    assert (other.folder / ".env").exists()
+    assert (supplied / "fullchain.pem").read_text() == "a person's own"
+    assert not (other.folder / "secrets").exists()
+    # Cleaning one clone leaves the other alone.
+    assert client.get("/").status_code == 200
+
+
+def test_clean_keeps_a_secret_that_a_person_wrote(tmp_path):
+    clone = Clone(tmp_path / "clone")
+    clone.make("secrets")
+    own = clone.folder / "secrets/secret_key"
+    own.write_text("a person's own key, longer than thirty-two characters")
+    clone.make("clean")
+    assert own.exists()
+    assert not (clone.folder / "secrets/secret_key_fallbacks").exists()
+
+
+def test_replicas_share_the_load(stack, client):
+    try:
+        stack.compose("up", "--detach", "--no-recreate", "--scale", "app=3", "app")
+        wait_until(lambda: stack.is_healthy("app"), 30, "three replicas healthy")
+        seen = wait_until(
+            lambda: len({client.get("/api/request").json()["replica"] for _ in range(30)}) == 3,
+            10,
+            "answers from three replicas",
+        )
+        assert seen
+    finally:
+        stack.make("up")
+    assert len(stack.containers("app")) == 1

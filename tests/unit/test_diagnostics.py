@@ -1,0 +1,55 @@
+"""The diagnostics blueprint, and that only the test configuration has it."""
+
+import hashlib
+
+import pytest
+
+
+@pytest.mark.parametrize("app_env", ["production", "development"])
+def test_absent_elsewhere(make_app, app_env):
+    app = make_app(APP_ENV=app_env)
+    assert "diagnostics" not in app.blueprints
+    assert app.test_client().get("/diagnostics/echo").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_echo(client, method):
+    answer = client.open("/diagnostics/echo?a=b&c", method=method, data=b"\x00body")
+    echo = answer.json
+    assert (echo["method"], echo["path"], echo["query"]) == (method, "/diagnostics/echo", "a=b&c")
+    assert echo["body_length"] == 5
+    assert echo["body_sha256"] == hashlib.sha256(b"\x00body").hexdigest()
+    assert ["Host", "localhost"] in echo["headers"]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("kind", ["sleep", "cpu"])
+def test_work(client, kind):
+    assert client.get(f"/diagnostics/work?ms=5&kind={kind}").json["ms"] == 5
+
+
+def test_memory(client):
+    assert client.get("/diagnostics/memory?mb=3").json["mb"] == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["work?ms=60001", "work?ms=-1", "work?ms=x", "work?ms=٣", "work?ms=", "work?ms=1&kind=rest",
+     "memory?mb=99999", "memory?seconds=61", "status/199", "status/600"],
+)  # fmt: skip
+def test_what_is_out_of_bounds_is_refused(client, path):
+    answer = client.get(f"/diagnostics/{path}")
+    assert answer.status_code == 400
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("code", [200, 204, 301, 404, 429, 503])
+def test_status(client, code):
+    assert client.get(f"/diagnostics/status/{code}").status_code == code
+
+
+def test_session(client):
+    secure = {"base_url": "https://localhost"}
+    assert client.get("/diagnostics/session", **secure).json == {"value": None}
+    client.get("/diagnostics/session?value=7", **secure)
+    assert client.get("/diagnostics/session", **secure).json == {"value": "7"}

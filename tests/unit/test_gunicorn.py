@@ -1,0 +1,103 @@
+"""Real gunicorn with the real configuration, as a process on loopback."""
+
+import json
+import threading
+import time
+import urllib.error
+import uuid
+
+import pytest
+from conftest import KEY
+
+
+@pytest.fixture
+def server(serve):
+    server = serve(WEB_CONCURRENCY="2", PROXY_COUNT="0")
+    server.wait()
+    return server
+
+
+def test_each_kind_of_line_once_and_nothing_else_on_stdout(server):
+    word = uuid.uuid4().hex
+    server.get(f"/diagnostics/log?message={word}")
+    server.get("/livez")
+    assert server.stop() == 0
+    lines = server.lines()
+    found = [(line["log"]["logger"], line["message"]) for line in lines if word in str(line)]
+    assert found == [
+        ("webapp", word),
+        ("stdout", f"printed {word}"),
+        ("gunicorn.access", "GET /diagnostics/log 200"),
+    ]
+    messages = [line["message"] for line in lines if line["log"]["logger"] == "gunicorn.error"]
+    assert len([text for text in messages if text.startswith("Listening at")]) == 1
+    assert len([text for text in messages if text.startswith("Booting worker")]) == 2
+    assert not any("/livez" in str(line) for line in lines)
+    assert server.err.read_text() == ""
+
+
+def test_forwarded_headers_are_ignored_without_a_proxy(server):
+    spoofed = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Ssl": "on",
+        "X-Forwarded-Protocol": "ssl",
+        "X-Forwarded-Host": "evil.example",
+        "Script_Name": "/evil",
+        "Path_Info": "/evil",
+    }
+    echo = json.loads(server.get("/diagnostics/echo", **spoofed))
+    assert echo["remote_addr"] == "127.0.0.1"
+    assert echo["scheme"] == "http"
+    assert echo["host"] == f"127.0.0.1:{server.port}"
+    assert echo["path"] == "/diagnostics/echo"
+
+
+def test_the_access_line_has_the_address_the_proxy_saw(serve):
+    server = serve(PROXY_COUNT="1")
+    server.wait()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        server.get("/nowhere", **{"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "mine"})
+    caught.value.close()
+    server.stop()
+    (line,) = (line for line in server.lines() if line["message"] == "GET /nowhere 404")
+    assert line["client"]["address"] == "203.0.113.9"
+    assert line["http"]["request"]["id"] == "mine"
+
+
+def test_sigterm_lets_a_slow_request_finish(server):
+    answers = []
+    slow = threading.Thread(
+        target=lambda: answers.append(json.loads(server.get("/diagnostics/work?ms=1200")))
+    )
+    slow.start()
+    time.sleep(0.4)
+    assert server.stop() == 0
+    slow.join()
+    assert [answer["ms"] for answer in answers] == [1200]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SECRET_KEY": "changeme"},
+        {"SECRET_KEY": ""},
+        {"WEB_CONCURRENCY": "many"},
+        {"WEB_CONCURRENCY": "2", "WEB_THREADS": "0"},
+        {"PORT": "eighty"},
+        {"FLASK_DEBUG": "1"},
+        {"SECRET_KEY": "", "SECRET_KEY_FILE": "/nowhere/key"},
+    ],
+    ids=lambda variables: list(variables)[-1],
+)
+def test_bad_settings_are_one_line_and_exit_code_78(serve, variables):
+    server = serve(**variables)
+    assert server.process.wait(timeout=10) == 78
+    (line,) = server.err.read_text().splitlines()
+    assert line.startswith(f"webapp: {list(variables)[-1]}: ")
+    assert server.out.read_text() == ""
+
+
+def test_an_empty_number_of_workers_is_no_number(serve):
+    server = serve(WEB_CONCURRENCY="", SECRET_KEY_FALLBACKS=KEY[::-1])
+    assert server.wait() == b"ok\n"

@@ -1,0 +1,34 @@
+"""The request id."""
+
+import re
+
+import pytest
+
+
+def test_taken_from_the_proxy(client):
+    answer = client.get("/diagnostics/echo", headers={"X-Request-ID": "aB3._-9"})
+    assert answer.headers.getlist("X-Request-ID") == ["aB3._-9"]
+    assert answer.json["request_id"] == "aB3._-9"
+
+
+@pytest.mark.parametrize("sent", [None, "", "a" * 65, "a b", "é", '"}', "a,b", "a\t"])
+def test_made_here_when_absent_or_not_valid(client, sent):
+    headers = {} if sent is None else {"X-Request-ID": sent}
+    first, second = (client.get("/livez", headers=headers) for _ in "12")
+    assert re.fullmatch("[0-9a-f]{32}", first.headers["X-Request-ID"])
+    assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/static/error.css", "/diagnostics/error"])
+def test_on_every_answer(client, path):
+    answer = client.get(path, headers={"X-Request-ID": "mine"})
+    assert answer.headers["X-Request-ID"] == "mine"
+
+
+def test_a_view_cannot_replace_it(app):
+    @app.get("/other")
+    def other():
+        return "", {"X-Request-ID": "other"}
+
+    answer = app.test_client().get("/other", headers={"X-Request-ID": "mine"})
+    assert answer.headers.getlist("X-Request-ID") == ["mine"]

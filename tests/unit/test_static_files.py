@@ -1,0 +1,116 @@
+"""Static files, as the image serves them when it is alone."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import APP
+from webapp import static_files
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """A copy of the application in which `flask digest compile` ran, as in the image."""
+    folder = tmp_path_factory.mktemp("app") / "app"
+    ignored = shutil.ignore_patterns("__pycache__", "*.gz", "cache_manifest.json")
+    shutil.copytree(APP, folder, ignore=ignored)
+    subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "digest", "compile"],
+        cwd=folder,
+        env={"APP_ENV": "development"},
+        capture_output=True,
+        check=True,
+    )
+    return folder / "webapp/static"
+
+
+@pytest.fixture
+def make_compiled(make_app, compiled, monkeypatch):
+    def make(**variables):
+        init = static_files.init_app
+
+        def init_with_folder(app):
+            app.static_folder = str(compiled)
+            init(app)
+
+        monkeypatch.setattr(static_files, "init_app", init_with_folder)
+        return make_app(**variables)
+
+    return make
+
+
+@pytest.fixture
+def client(make_compiled):
+    return make_compiled().test_client()
+
+
+def hashed(client):
+    return client.application.extensions["static_manifest"]["error.css"]
+
+
+def test_hashed_names_are_immutable_for_a_year_and_compressed(client, compiled):
+    url = f"/static/{hashed(client)}"
+    answer = client.get(url, headers={"Accept-Encoding": "gzip"})
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "max-age=31536000, public, immutable"
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(answer.data) == (compiled / "error.css").read_bytes()
+    plain = client.get(url)
+    assert "Content-Encoding" not in plain.headers
+    assert plain.data == (compiled / "error.css").read_bytes()
+
+
+def test_plain_names_are_cached_shortly(client):
+    answer = client.get("/static/error.css")
+    assert answer.headers["Cache-Control"] == "max-age=60, public"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_name_that_only_looks_hashed_is_not_immutable(compiled, client, make_compiled):
+    name = f"own-{'a' * 32}.txt"
+    (compiled / name).write_text("x")
+    try:
+        answer = make_compiled().test_client().get(f"/static/{name}")
+    finally:
+        (compiled / name).unlink()
+    assert answer.headers["Cache-Control"] == "max-age=60, public"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nowhere.css", "", "../wsgi.py", "%2e%2e/wsgi.py", "..%2fwsgi.py", "cache_manifest.json",
+     "error.css.gz", "/error.css", "x%00.css"],
+)  # fmt: skip
+def test_anything_else_is_the_normal_404(client, name):
+    answer = client.get(f"/static/{name}", headers={"Accept": "application/json"})
+    assert answer.status_code in (404, 308)
+    if answer.status_code == 404:
+        assert answer.json["request_id"]
+
+
+def test_error_pages_use_the_hashed_name(client):
+    assert f"/static/{hashed(client)}" in client.get("/nowhere").text
+    # Here url_for cannot work: Flask refuses the host before it has an adapter.
+    host = {"Host": "a b"}
+    assert f"/static/{hashed(client)}" in client.get("/nowhere", headers=host).text
+
+
+def test_without_a_manifest_the_plain_names_are_used(make_app):
+    client = make_app().test_client()
+    if client.application.extensions["static_manifest"]:
+        pytest.skip("static files are compiled in the source folder")
+    assert "/static/error.css" in client.get("/nowhere").text
+    assert client.get("/static/error.css").status_code == 200
+
+
+def test_development_serves_what_is_being_edited(make_compiled, compiled):
+    client = make_compiled(APP_ENV="development").test_client()
+    assert "/static/error.css" in client.get("/nowhere").text
+    answer = client.get("/static/error.css")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    (compiled / "new.css").write_text("x")
+    assert client.get("/static/new.css").text == "x"
+    (compiled / "new.css").unlink()
