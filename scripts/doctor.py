@@ -166,8 +166,8 @@ def pinned_images() -> list[str]:
 
 
 # Each group needs the one before it to be without problems.
-BEFORE_ENGINE = [line_ends]
-GROUPS = [BEFORE_ENGINE, [engine, plugins], [configuration], [ports, disk, memory, registry]]
+BEFORE_ENGINE = [[line_ends]]
+GROUPS = [*BEFORE_ENGINE, [engine, plugins], [configuration], [ports, disk, memory, registry]]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

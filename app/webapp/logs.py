@@ -33,6 +33,7 @@ DEEPEST = 6
 
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
 SECRET = re.compile(r"authori[sz]ation|cookie|credential|passw|secret|token|api.?key", re.I)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -195,7 +196,7 @@ class TextFormatter(logging.Formatter):
     """For people: a line each, with control characters made visible; stack traces below."""
 
     def format(self, record):
-        text = CONTROL.sub(lambda match: repr(match[0])[1:-1], message(record))
+        text = CONTROL.sub(lambda match: repr(match[0])[1:-1], COLOUR.sub("", message(record)))
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         parts = [f"{clock} {record.levelname:<8}{record.name}: {clip(text, LONGEST_TEXT)}"]
         if has_request_context():
