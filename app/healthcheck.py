@@ -13,6 +13,7 @@ it stops gunicorn, and the restart policy starts the container anew. Nothing els
 Only the standard library, and quick to start: `python -I -S healthcheck.py`.
 """
 
+import contextlib
 import http.client
 import os
 import signal
@@ -49,19 +50,14 @@ def failing_for(path, now):
         first = last = now
     if not 0 <= now - last <= BREAK:
         first = now
-    try:
-        with open(path, "w") as file:
-            file.write(f"{first} {now}")
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open(path, "w") as file:
+        file.write(f"{first} {now}")
     return now - first
 
 
 def remove(path):
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass
 
 
 def is_our_container(proc="/proc"):

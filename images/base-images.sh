@@ -40,11 +40,11 @@ pull() {
 build_stand_ins() {
   local debian line image name
   debian=$(stand_in debian)
-  have "$debian" || build_debian "$debian" >&2
   for line in $stand_ins; do
     image=${line#*=}
     name=${image#*/}
     have "$image" && continue
+    have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
     quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" ||
       die "$image could not be built, Docker's words are above" 'make doctor'

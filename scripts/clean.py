@@ -4,6 +4,7 @@
 import hashlib
 import shutil
 
+import compose
 from compose import ROOT, run
 from messages import say
 
@@ -14,6 +15,9 @@ GENERATED = [".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage"
 def main() -> None:
     if run("docker", "info").returncode == 0:
         run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        # Each build that changed something left its predecessor without a name.
+        ours = f"label=com.docker.compose.project={compose.config()['name']}"
+        run("docker", "image", "prune", "--force", "--filter", ours)
         remove_stand_ins()
     else:
         say("no Docker engine answers: containers, volumes and images were not looked for")

@@ -6,11 +6,9 @@ standard library and exits with 1 when a problem would keep the stack from runni
 """
 
 import errno
-import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,13 +149,17 @@ def registry() -> Iterator[Problem]:
     """Only a problem where stand-ins are forbidden: otherwise `make up` builds them."""
     if compose.setting("BASE_IMAGES") != "registry":
         return
-    for image in pinned_images():
-        known = run("docker", "image", "inspect", image).returncode == 0
-        if not known and run("docker", "manifest", "inspect", image).returncode:
-            yield Problem(
-                f"the registry does not give {image}, and BASE_IMAGES=registry allows no stand-in",
-                "check the network and docker login, or type: make up BASE_IMAGES=auto",
-            )
+    missing = [
+        image
+        for image in pinned_images()
+        if run("docker", "image", "inspect", image).returncode
+        and run("docker", "manifest", "inspect", image).returncode
+    ]
+    if missing:
+        yield Problem(
+            f"no registry gives {', '.join(missing)}, and BASE_IMAGES=registry allows no stand-in",
+            "check the network and docker login, or type: make up BASE_IMAGES=auto",
+        )
 
 
 def pinned_images() -> list[str]:

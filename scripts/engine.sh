@@ -31,7 +31,7 @@ ours_to_do() {
       'docker context use default; unset DOCKER_HOST'
   elif [ "${BOOTSTRAP:-}" = 0 ]; then
     die 'no Docker engine answers, and BOOTSTRAP=0 forbids to set one up' "$HOW_TO_INSTALL"
-  elif command -v docker >/dev/null && docker version 2>&1 | grep -q 'permission denied'; then
+  elif [[ $(docker version 2>&1) == *'permission denied'* ]]; then
     die 'the Docker engine refuses this user' \
       "sudo usermod -aG docker $(id -un), then log in again"
   elif [ "$(id -u)" != 0 ] && command -v dockerd >/dev/null; then

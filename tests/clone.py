@@ -131,6 +131,14 @@ class Clone:
         lines = [line for name in self.containers(service) for line in self.stdout(name)]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def lines_of(self, request_id: str, service: str) -> list[dict]:
+        """The service's log lines about one request."""
+        return [
+            line
+            for line in self.log(service)
+            if line.get("http", {}).get("request", {}).get("id") == request_id
+        ]
+
     def stdout(self, container: str) -> list[str]:
         return self.run("docker", "logs", container).stdout.split("\n")[:-1]
 

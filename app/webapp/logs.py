@@ -5,6 +5,7 @@ messages and its access lines (access_log.py), warnings, and what is printed. Ca
 always; `extra={...}` becomes `labels`, and `extra={"ecs": {...}}` is merged in as it stands.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -220,12 +221,10 @@ class Stdout(logging.Handler):
             self.emit(record)
 
     def emit(self, record):
-        try:
+        with contextlib.suppress(Exception):
             data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
             while data:
                 data = data[os.write(self.fd, data) :]
-        except Exception:
-            pass
 
 
 class Printed(io.TextIOBase):

@@ -16,14 +16,14 @@ def test_nginx_serves_while_the_application_is_absent_and_recovers_by_itself(sta
     stack.compose("rm", "--stop", "--force", "nginx")
     try:
         # Started without the application: its name does not even resolve.
-        stack.compose("up", "--detach", "--no-deps", "--wait", "nginx")
+        stack.compose("up", "--detach", "--no-deps", "--no-build", "--wait", "nginx")
         answer = client.get("/")
         assert answer.status_code in (502, 503, 504)
         assert int(answer.headers["Retry-After"]) > 0
         assert "nginx" not in answer.text.lower()
         assert client.get(f"/static/page-{path}").status_code == 200
     finally:
-        stack.compose("up", "--detach", "--no-deps", "app")
+        stack.compose("up", "--detach", "--no-deps", "--no-build", "app")
     wait_until(lambda: client.get("/").status_code == 200, 30, "the page again")
 
 
@@ -46,7 +46,7 @@ def test_a_new_container_with_another_address_is_found(stack, client):
         check=False,
     )
     try:
-        stack.compose("up", "--detach", "--wait", "app")
+        stack.compose("up", "--detach", "--no-build", "--wait", "app")
         assert address() != old
         wait_until(
             lambda: client.get("/api/request").status_code == 200, 5, "the new container's answer"

@@ -35,9 +35,7 @@ def test_access_lines_say_who_what_and_how_long(stack, client):
     answer = client.get("/api/request?with=query", headers={"User-Agent": "a test"})
     request_id = answer.headers["X-Request-ID"]
     for service in ("nginx", "app"):
-        line = next(
-            line for line in stack.log(service) if line["http"]["request"]["id"] == request_id
-        )
+        line = stack.lines_of(request_id, service)[0]
         assert line["http"]["request"]["method"] == "GET"
         assert line["http"]["response"]["status_code"] == 200
         assert line["http"]["response"]["body"]["bytes"] == len(answer.content)
@@ -85,11 +83,7 @@ def test_an_exception_is_logged_once_with_its_stack_and_not_shown(stack, client)
     request_id = answer.headers["X-Request-ID"]
     assert answer.status_code == 500
     assert request_id in answer.text
-    errors = [
-        line
-        for line in stack.log("app")
-        if line.get("http", {}).get("request", {}).get("id") == request_id and "error" in line
-    ]
+    errors = [line for line in stack.lines_of(request_id, "app") if "error" in line]
     assert len(errors) == 1
     error = errors[0]["error"]
     assert "Traceback" in error["stack_trace"]

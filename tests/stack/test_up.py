@@ -115,7 +115,7 @@ def test_clean_keeps_a_secret_that_a_person_wrote(tmp_path):
 
 def test_replicas_share_the_load(stack, client):
     try:
-        stack.compose("up", "--detach", "--no-recreate", "--scale", "app=3", "app")
+        stack.compose("up", "--detach", "--no-recreate", "--scale", "app=3")
         wait_until(lambda: stack.is_healthy("app"), 30, "three replicas healthy")
         seen = wait_until(
             lambda: len({client.get("/api/request").json()["replica"] for _ in range(30)}) == 3,

@@ -98,11 +98,14 @@ def test_error_pages_use_the_hashed_name(client):
     assert f"/static/{hashed(client)}" in client.get("/nowhere", headers=host).text
 
 
-def test_without_a_manifest_the_plain_names_are_used(make_app):
-    client = make_app().test_client()
-    if client.application.extensions["static_manifest"]:
-        pytest.skip("static files are compiled in the source folder")
-    assert "/static/error.css" in client.get("/nowhere").text
+def test_without_a_manifest_the_plain_names_are_used(make_compiled, compiled, tmp_path):
+    manifest = compiled / "cache_manifest.json"
+    manifest.rename(tmp_path / "manifest")
+    try:
+        client = make_compiled().test_client()
+    finally:
+        (tmp_path / "manifest").rename(manifest)
+    assert '"/static/error.css"' in client.get("/nowhere").text
     assert client.get("/static/error.css").status_code == 200
 
 
