@@ -1,27 +1,32 @@
 #!/usr/bin/env bash
 # `make requirements`: writes requirements.txt, every package with its version and hashes, from the
 # requirements.in beside it, for the application and for lint and tests.
-# Versions that still fit stay; scripts/lock.sh --upgrade takes the newest, --upgrade-package NAME one.
+# Versions that still fit stay, but for UPGRADE=all, or UPGRADE=flask for that package alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 command -v uv >/dev/null || die 'uv is not on PATH' 'make requirements'
 
-# lock FOLDER OPTION…: from inside the folder, so that the comments in the file name no other path.
+case "${UPGRADE:-}" in
+  '') upgrade=() ;;
+  all) upgrade=(--upgrade) ;;
+  *) upgrade=(--upgrade-package "$UPGRADE") ;;
+esac
+
+# lock FOLDER: from inside it, so that the comments in the file name no other path.
 lock() {
   (
     cd "$1"
-    shift
     # Universal: one file for every platform and every Python from the oldest that the tests run on.
     # Without addresses, since everybody installs from their own index.
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
       --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
-      --output-file requirements.txt requirements.in "$@"
+      --output-file requirements.txt requirements.in "${upgrade[@]}"
   )
   say "$1/requirements.txt: locked"
 }
 
-# First, since the second keeps to its versions.
-lock app "$@"
-lock tests "$@"
+lock app
+# Keeps to the application's versions where both need a package.
+lock tests

@@ -52,6 +52,12 @@ def echo():
     }
 
 
+@blueprint.get("/hello")
+def hello():
+    """The least a view can do, for tests/bench."""
+    return "hello\n"
+
+
 @blueprint.route("/work", methods=METHODS)
 def work():
     """Take `ms` milliseconds, `kind=sleep` or `kind=cpu`."""

@@ -39,7 +39,7 @@ class Ours(Clone):
     def __init__(self, folder: Path, arguments: str = ""):
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
-        self.target = f"{self.url}/diagnostics/work?ms=0"
+        self.target = f"{self.url}/diagnostics/hello"
 
 
 class Article(Clone):

@@ -96,7 +96,7 @@ def test_page_shows_what_the_stack_did_for_this_visit(page, stack):
         page.get_by_text(str(facts[fact])).first.wait_for()
     assert body.inner_text().count(facts["request_id"]) == 1
     # No scrolling sideways, on a phone above all.
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_shell_is_the_same_for_everybody(stack):
