@@ -17,7 +17,9 @@ from typing import NamedTuple
 import compose
 from compose import ROOT, run
 
-HOW_TO_INSTALL = "install Docker: https://docs.docker.com/engine/install/ (or, as root: make engine)"
+HOW_TO_INSTALL = (
+    "install Docker: https://docs.docker.com/engine/install/ (or, as root: make engine)"
+)
 
 # Room for the base images and two builds of ours; measured: 1.3 GB with stand-ins.
 NEEDED_DISK_GB = 3

@@ -39,7 +39,7 @@ def script(*command: str) -> None:
 
 def build_environment() -> dict[str, str]:
     """What `docker compose build` is told: base images, version, certificates to trust."""
-    images = subprocess.run(  # noqa: S603
+    images = subprocess.run(
         ["bash", "images/base-images.sh", "app/Dockerfile", "nginx/Dockerfile"],  # noqa: S607
         cwd=ROOT,
         env={**os.environ, "BASE_IMAGES": compose.setting("BASE_IMAGES") or "auto"},

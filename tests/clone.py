@@ -6,10 +6,12 @@ ports. A clone has its own project name and ports, so it runs beside any other s
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,19 +27,17 @@ FOREIGN = ("COMPOSE_", "HTTP_PORT", "HTTPS_PORT", "SERVER_NAME", "CERTIFICATES",
 
 
 def project_files() -> list[Path]:
-    """The files a clone would have, uncommitted ones included; relative to the root."""
-    if (ROOT / ".git").exists():
-        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    """The files a clone would have, uncommitted ones included; relative to the root.
+
+    git lists them through an empty repository, so that an extracted archive is listed by the same
+    rules as a checkout.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        git = ("git", f"--git-dir={folder}", f"--work-tree={ROOT}")
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        command = [*git, "ls-files", "-z", "--others", "--exclude-standard"]
         answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        names = [Path(name) for name in answer.stdout.split("\0") if name]
-        return [name for name in names if (ROOT / name).is_file()]
-    generated = {".venv", "secrets", "artifacts", "__pycache__", ".env", ".coverage"}
-    files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return [
-        file
-        for file in files
-        if not generated.intersection(file.parts) and not any("_cache" in part for part in file.parts)
-    ]
+    return [Path(name) for name in answer.stdout.split("\0") if name]
 
 
 def free_ports(number: int) -> list[int]:
@@ -98,9 +98,8 @@ class Clone:
             check=False,
         )
         if check and answer.returncode:
-            raise AssertionError(
-                f"{' '.join(command)} exited with {answer.returncode}:\n{answer.stdout[-3000:]}\n{answer.stderr[-3000:]}"
-            )
+            said = f"{answer.stdout[-3000:]}\n{answer.stderr[-3000:]}"
+            raise AssertionError(f"{' '.join(command)} exited with {answer.returncode}:\n{said}")
         return answer
 
     def make(self, *words: str, check: bool = True, **environment: str):
@@ -132,12 +131,19 @@ class Clone:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def lines_of(self, request_id: str, service: str) -> list[dict]:
-        """The service's log lines about one request."""
-        return [
-            line
-            for line in self.log(service)
-            if line.get("http", {}).get("request", {}).get("id") == request_id
-        ]
+        """The service's log lines about one request, as soon as there are any.
+
+        Access lines are gathered before they are written, by nginx for a second at most.
+        """
+
+        def found() -> list[dict]:
+            return [
+                line
+                for line in self.log(service)
+                if line.get("http", {}).get("request", {}).get("id") == request_id
+            ]
+
+        return wait_until(found, 5, f"a line of {service} about request {request_id}")
 
     def stdout(self, container: str) -> list[str]:
         return self.run("docker", "logs", container).stdout.split("\n")[:-1]
@@ -154,6 +160,12 @@ class Clone:
     def tls(self) -> ssl.SSLContext:
         """A client's TLS settings that trust this stack's certificate and no other."""
         return ssl.create_default_context(cadata=self.certificate)
+
+    def style_sheet(self) -> str:
+        """The path of a style sheet by its content-hashed name, as the error page has it."""
+        with self.client(headers={"Accept": "text/html"}) as client:
+            page = client.get("/nowhere").text
+        return re.search(r"/static/error-[0-9a-f]{32}\.css", page)[0]
 
     @contextmanager
     def client(self, **options) -> Iterator[httpx.Client]:

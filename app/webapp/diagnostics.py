@@ -19,7 +19,7 @@ blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
 
 @blueprint.after_request
 def uncached(response):
-    response.cache_control.no_store = True
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -5,13 +5,14 @@ messages and its access lines (access_log.py), warnings, and what is printed. Ca
 always; `extra={...}` becomes `labels`, and `extra={"ecs": {...}}` is merged in as it stands.
 """
 
-import contextlib
+import collections
 import io
 import json
 import logging
 import math
 import os
 import re
+import select
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from flask import has_request_context, request
 
 from . import request_id
 
+ACCESS = "gunicorn.access"
 ROUTE = "webapp.route"
 ECS_VERSION = "8.11.0"
 
@@ -42,7 +44,10 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
 }  # fmt: skip
 
 encode = json.JSONEncoder(
-    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=lambda value: safe(value)
+    ensure_ascii=True,
+    allow_nan=False,
+    separators=(",", ":"),
+    default=lambda value: safe(value),  # noqa: PLW0108 (defined below)
 ).encode
 
 
@@ -208,23 +213,64 @@ class TextFormatter(logging.Formatter):
 
 
 class Stdout(logging.Handler):
-    """Writes each line with one write(2), which keeps lines of several workers apart.
+    """Writes lines to stdout, each whole; access lines are gathered and go out together.
+
+    Every write(2) to a container's stdout wakes containerd's shim and dockerd, which costs more
+    than all else that a short request takes (docs/performance.md). So access lines wait for DELAY
+    seconds at most, and a process that is killed loses those; nginx's log has them as well. All
+    other lines are written at once, after what was gathered before them.
 
     A line that cannot be written (disk full, reader gone) is dropped: the request goes on.
     """
 
     fd = 1
+    DELAY = 0.05
+    # When the reader is slower than we are, requests wait for it rather than fill the memory.
+    MOST_GATHERED = 1000
+
+    def __init__(self):
+        super().__init__()
+        self.lines = collections.deque()
+        self.gathering = threading.Event()
+        self.writer_of = None  # the process: threads do not survive fork()
 
     def handle(self, record):
-        # Without logging's lock: a single write needs none, and formatting must not wait for it.
+        # Without logging's lock: formatting must not wait for another thread's write.
         if self.filter(record):
             self.emit(record)
 
     def emit(self, record):
-        with contextlib.suppress(Exception):
-            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-            while data:
-                data = data[os.write(self.fd, data) :]
+        try:
+            self.lines.append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            if record.name != ACCESS or len(self.lines) > self.MOST_GATHERED:
+                self.flush()
+            elif not self.gathering.is_set():
+                if self.writer_of != os.getpid():
+                    self.writer_of = os.getpid()
+                    threading.Thread(target=self.write_now_and_then, daemon=True).start()
+                self.gathering.set()
+        except Exception:  # noqa: S110
+            pass
+
+    def write_now_and_then(self):
+        while self.gathering.wait():
+            time.sleep(self.DELAY)
+            self.gathering.clear()
+            self.flush()
+
+    def flush(self):
+        """Write what is gathered. logging calls this when the process ends."""
+        with self.lock:
+            while self.lines:
+                data = self.lines.popleft()
+                # Up to PIPE_BUF bytes are never mixed with another worker's (pipe(7)).
+                while self.lines and len(data) + len(self.lines[0]) <= select.PIPE_BUF:
+                    data += self.lines.popleft()
+                try:
+                    while data:
+                        data = data[os.write(self.fd, data) :]
+                except OSError:
+                    pass
 
 
 class Printed(io.TextIOBase):

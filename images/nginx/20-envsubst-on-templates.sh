@@ -6,7 +6,8 @@ set -e
 output=${NGINX_ENVSUBST_OUTPUT_DIR:-/etc/nginx/conf.d}
 names=$(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | grep -E "${NGINX_ENVSUBST_FILTER:-}" |
   sed 's/.*/${&}/' | tr '\n' ' ')
-for template in /etc/nginx/templates/*.template; do
+cd /etc/nginx/templates
+for template in *.template; do
   [ -e "$template" ] || continue
-  envsubst "$names" <"$template" >"$output/$(basename "$template" .template)"
+  envsubst "$names" <"$template" >"$output/${template%.template}"
 done

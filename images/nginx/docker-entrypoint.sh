@@ -6,8 +6,8 @@ case "$1" in
   nginx | nginx-debug)
     for file in /docker-entrypoint.d/*; do
       [ -x "$file" ] || continue
+      # shellcheck disable=SC1090 # whatever the image puts there
       case "$file" in
-        # shellcheck disable=SC1090 # whatever the image puts there
         *.envsh) . "$file" ;;
         *.sh) "$file" ;;
       esac

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compare this stack's throughput over TLS with others, in one run, alternating.
 
-`make bench`          this stack, and the tutorials' set-up without and with an access log
+`make bench`            this stack, and the tutorials' set-up without and with an access log
 `make bench WORKERS=1`  this stack with other classes and numbers of gunicorn workers
-ROUNDS (5) and SECONDS (8) say how long: each candidate is loaded for SECONDS in each round, in turn,
-so that a slow moment of the machine meets all of them. Printed: medians, and ratios of medians.
+
+ROUNDS (5) and SECONDS (8) say how long: each candidate is loaded for SECONDS in each round, in
+turn, so that a slow moment of the machine meets all of them. Printed: medians, and their ratios.
 """
 
 import os
@@ -24,12 +25,12 @@ SECONDS = int(os.environ.get("SECONDS", "8"))
 CONNECTIONS = 32
 
 WORKERS = {
-    "gthread 2×4": "",
+    "gthread 2×4 (the default on two CPUs)": "",
+    "gthread 2×1": "--workers 2 --threads 1",
     "gthread 2×8": "--workers 2 --threads 8",
     "gthread 3×4": "--workers 3 --threads 4",
-    "gthread 4×2": "--workers 4 --threads 2",
+    "gthread 4×1": "--workers 4 --threads 1",
     "sync 4": "--worker-class sync --workers 4",
-    "sync 9": "--worker-class sync --workers 9",
 }
 
 
@@ -100,14 +101,16 @@ def main() -> None:
 
         ours = started(Ours(folder / "ours"))
         if os.environ.get("WORKERS"):
-            candidates = {"gthread 2×4": ours}
-            for number, (name, arguments) in enumerate(WORKERS.items()):
-                if arguments:
-                    candidates[name] = started(Ours(folder / str(number), arguments))
+            candidates = {
+                name: started(Ours(folder / str(number), arguments)) if arguments else ours
+                for number, (name, arguments) in enumerate(WORKERS.items())
+            }
         else:
             candidates = {
                 "the tutorials' set-up": started(Article(folder / "bare", ours)),
-                "… with an access log on standard error": started(Article(folder / "a", ours, "stdout")),
+                "… with an access log on standard error": started(
+                    Article(folder / "a", ours, "stdout")
+                ),
                 "… with an access log over TCP": started(Article(folder / "b", ours, "tcp")),
                 "this stack, with two access logs": ours,
             }
@@ -127,7 +130,9 @@ def main() -> None:
 def report(rates: dict[str, list[float]]) -> None:
     """A Markdown table: median, range, and the ratio of medians to the first candidate's."""
     first = statistics.median(next(iter(rates.values())))
-    print(f"{ROUNDS} rounds of {SECONDS} s, {CONNECTIONS} connections, TLS, {os.cpu_count()} CPUs\n")
+    print(
+        f"{ROUNDS} rounds of {SECONDS} s, {CONNECTIONS} connections, TLS, {os.cpu_count()} CPUs\n"
+    )
     print("| set-up | requests/s, median | range | ratio |\n|---|---|---|---|")
     for name, values in rates.items():
         median = statistics.median(values)

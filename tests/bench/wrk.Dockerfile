@@ -4,5 +4,5 @@ FROM ${PYTHON_IMAGE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends wrk \
     && rm -rf /var/lib/apt/lists/*
-USER nobody
+USER 65534
 ENTRYPOINT ["wrk"]

@@ -26,7 +26,8 @@ def debian(release: str) -> bytes:
     """The release's smallest root file system with what the README asks for, as a tar."""
     script = """
         . images/debian.sh
-        mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,python3,python3-venv \
+        packages=ca-certificates,git,make,python3,python3-venv
+        mmdebstrap --quiet --variant=minbase --include=$packages \
           --aptopt='Acquire::Check-Valid-Until "false"' \
           --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
           --customize-hook='chroot "$1" update-ca-certificates' "$0" - "$(debian_mirror)"
@@ -46,7 +47,7 @@ def archive() -> bytes:
 
 @pytest.fixture(params=["bookworm", "trixie", "forky"])
 def machine(request):
-    """A running bare machine: a function that runs a shell command in it, in the project's folder."""
+    """A running bare machine: a function that runs a shell command in the project's folder."""
     name = f"bare-{request.param}-{uuid.uuid4().hex[:8]}"
     image = docker("import", "-", name, input=debian(request.param)).stdout.decode().strip()
     docker("network", "create", "--subnet", SUBNET, name)

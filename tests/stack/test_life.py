@@ -9,21 +9,20 @@ from clone import wait_until
 
 
 def test_nginx_serves_while_the_application_is_absent_and_recovers_by_itself(stack, client):
-    page = client.get("/").text
-    path = page.split('href="/static/page-')[1].split('"')[0]
+    style_sheet = stack.style_sheet()
     stack.compose("rm", "--stop", "--force", "app")
     stack.compose("rm", "--stop", "--force", "nginx")
     try:
         # Started without the application: its name does not even resolve.
         stack.compose("up", "--detach", "--no-deps", "--no-build", "--wait", "nginx")
-        answer = client.get("/")
+        answer = client.get("/diagnostics/hello")
         assert answer.status_code in (502, 503, 504)
         assert int(answer.headers["Retry-After"]) > 0
         assert "nginx" not in answer.text.lower()
-        assert client.get(f"/static/page-{path}").status_code == 200
+        assert client.get(style_sheet).status_code == 200
     finally:
         stack.compose("up", "--detach", "--no-deps", "--no-build", "app")
-    wait_until(lambda: client.get("/").status_code == 200, 30, "the page again")
+    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 30, "the page again")
 
 
 def test_a_new_container_with_another_address_is_found(stack, client):
@@ -33,7 +32,7 @@ def test_a_new_container_with_another_address_is_found(stack, client):
     def address() -> str:
         return stack.inspect("app")[0]["NetworkSettings"]["Networks"][network]["IPAddress"]
 
-    assert client.get("/api/request").status_code == 200
+    assert client.get("/diagnostics/hello").status_code == 200
     old = address()
     stack.compose("rm", "--stop", "--force", "app")
     # Somebody else takes the old address: Docker gives out the lowest that is free.
@@ -47,9 +46,11 @@ def test_a_new_container_with_another_address_is_found(stack, client):
         stack.compose("up", "--detach", "--no-build", "--wait", "app")
         assert address() != old
         wait_until(
-            lambda: client.get("/api/request").status_code == 200, 5, "the new container's answer"
+            lambda: client.get("/diagnostics/hello").status_code == 200,
+            5,
+            "the new container's answer",
         )
-        assert {client.get("/api/request").status_code for _ in range(20)} == {200}
+        assert {client.get("/diagnostics/hello").status_code for _ in range(20)} == {200}
     finally:
         stack.run("docker", "rm", "--force", squatter)
 
@@ -83,7 +84,7 @@ def test_draining_makes_it_unready_but_not_dead(stack):
             "unhealthy while draining",
         )
         with stack.client() as client:
-            assert client.get("/").status_code == 200
+            assert client.get("/diagnostics/hello").status_code == 200
     finally:
         stack.execute("app", "rm", "-f", "/tmp/draining")  # noqa: S108
     wait_until(lambda: stack.is_healthy("app"), 20, "healthy again")
@@ -120,7 +121,7 @@ def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
     assert 55 < seconds < 95
     wait_until(lambda: stack.is_healthy("app"), 30, "healthy after the restart")
     with stack.client() as client:
-        assert client.get("/").status_code == 200
+        assert client.get("/diagnostics/hello").status_code == 200
 
 
 def test_logs_for_people(stack):
@@ -128,10 +129,10 @@ def test_logs_for_people(stack):
     try:
         stack.make("up")
         with stack.client() as client:
-            client.get("/api/request")
+            client.get("/diagnostics/hello")
         container = stack.containers("app")[0]
         line = wait_until(
-            lambda: [line for line in stack.stdout(container) if "/api/request" in line],
+            lambda: [line for line in stack.stdout(container) if "/diagnostics/hello" in line],
             5,
             "an access line",
         )[0]

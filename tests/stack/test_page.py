@@ -1,4 +1,4 @@
-"""The sample's page in a real browser, over TLS. A fork that deletes the sample deletes this file."""
+"""The sample's page in a real browser, over TLS; a fork deletes this file with the sample."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser(stack):
-    """A headless Chromium in a container on this machine's network, trusting this stack's key only."""
+    """A headless Chromium in a container on this machine's network; it trusts this stack only."""
     base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
     image, container = f"{stack.name}-browser", f"{stack.name}-browser"
     folder = ROOT / "tests/stack/browser"
@@ -75,7 +75,7 @@ def page(request, browser, scheme, stack):
         lambda answer: answer.status >= 400 and complaints.append(f"{answer.status}: {answer.url}"),
     )
     page.add_init_script(
-        "addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
+        "addEventListener('securitypolicyviolation', e => console.error(e.violatedDirective))"
     )
     page.goto("/")
     page.wait_for_load_state("networkidle")
@@ -96,7 +96,9 @@ def test_page_shows_what_the_stack_did_for_this_visit(page, stack):
         page.get_by_text(str(facts[fact])).first.wait_for()
     assert body.inner_text().count(facts["request_id"]) == 1
     # No scrolling sideways, on a phone above all.
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
 
 
 def test_shell_is_the_same_for_everybody(stack):
@@ -146,7 +148,7 @@ def test_image_alone_serves_its_own_static_files(stack):
         assert answer.headers["Content-Encoding"] == "gzip"
         assert "immutable" in answer.headers["Cache-Control"]
         health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", container]
-        wait_until(lambda: "healthy\n" == stack.run(*health).stdout, 20, "healthy on its own port")
+        wait_until(lambda: stack.run(*health).stdout == "healthy\n", 20, "healthy on its own port")
         stopped = subprocess.run(["docker", "stop", container], capture_output=True, check=True)
         assert stopped.returncode == 0
         code = stack.run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).stdout

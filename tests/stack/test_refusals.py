@@ -1,4 +1,4 @@
-"""Broken machines and bad settings: one line that says what is wrong and what to type, and nothing started.
+"""Broken machines and bad settings: one line with what is wrong and what to type, nothing started.
 
 Every fault is real, apart from two that would need another machine: an engine that is too old and a
 disk that is too small. There the clone asks for more than this machine has.
@@ -87,7 +87,9 @@ def test_too_old(clone, name, product):
 )
 def test_too_small(clone, name, words):
     file = clone.folder / "scripts/doctor.py"
-    file.write_text(re.sub(rf"^{name} = .*", f"{name} = 10**6", file.read_text(), flags=re.MULTILINE))
+    file.write_text(
+        re.sub(rf"^{name} = .*", f"{name} = 10**6", file.read_text(), flags=re.MULTILINE)
+    )
     assert words in refusal(clone.make("up", check=False))
 
 
@@ -185,7 +187,9 @@ def test_nginx_refuses_a_bad_setting(stack, name, value):
 
 def test_nginx_refuses_a_key_without_its_certificate(stack, tmp_path):
     folder = certificates(tmp_path, "privkey.pem", "a key")
-    assert_nginx_refuses(stack, ["--volume", f"{folder}:/etc/nginx/certificates:ro"], "fullchain.pem")
+    assert_nginx_refuses(
+        stack, ["--volume", f"{folder}:/etc/nginx/certificates:ro"], "fullchain.pem"
+    )
 
 
 def test_nginx_refuses_a_key_it_cannot_read(stack, tmp_path):

@@ -11,7 +11,7 @@ from clone import Clone, wait_until
 def test_prints_the_addresses_that_work(stack):
     address = stack.make("up").stdout.splitlines()[-1]
     assert address == stack.url
-    assert httpx.get(address, verify=stack.tls()).status_code == 200
+    assert httpx.get(f"{address}/diagnostics/hello", verify=stack.tls()).status_code == 200
 
 
 def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
@@ -62,25 +62,25 @@ def test_secrets_are_made_once_and_readable_to_the_containers_only(stack):
 
 
 def test_changed_style_sheet_is_served_after_make_up(stack, client):
-    """A volume of static files would keep the old bytes; USERS know this as "stale after rebuild"."""
-    style = stack.folder / "app/webapp/static/page.css"
-    old = re.search(r'href="(/static/page-[0-9a-f]{32}\.css)"', client.get("/").text)[1]
-    original = style.read_bytes()
+    """A volume of static files would keep the old bytes: the users' "stale after a rebuild"."""
+    source = stack.folder / "app/webapp/static/error.css"
+    old, original = stack.style_sheet(), source.read_bytes()
     try:
-        style.write_bytes(original + b"\n/* changed by a test */\n")
+        source.write_bytes(original + b"\n/* changed by a test */\n")
         stack.make("up")
-        new = re.search(r'href="(/static/page-[0-9a-f]{32}\.css)"', client.get("/").text)[1]
+        new = stack.style_sheet()
         assert new != old
         assert client.get(new).content.endswith(b"/* changed by a test */\n")
         assert client.get(old).status_code == 404
     finally:
-        style.write_bytes(original)
+        source.write_bytes(original)
         stack.make("up")
+    assert stack.style_sheet() == old
     assert client.get(old).content == original
 
 
 def test_two_clones_run_side_by_side(stack, client, tmp_path):
-    """The second one also runs with the defaults of production, and is cleaned up by its own means."""
+    """The second one runs with the defaults of production, and is removed by its own means."""
     other = Clone(tmp_path / "other")
     supplied = other.folder / "certificates"
     supplied.mkdir()
@@ -88,9 +88,9 @@ def test_two_clones_run_side_by_side(stack, client, tmp_path):
     try:
         other.make("up")
         with other.client() as its:
-            assert its.get("/").status_code == 200
+            assert its.get(other.style_sheet()).status_code == 200
             assert its.get("/diagnostics/echo").status_code == 404
-        assert client.get("/").status_code == 200
+        assert client.get("/diagnostics/hello").status_code == 200
         # The self-signed certificates differ: neither clone reads the other's volume.
         assert other.certificate != stack.certificate
     finally:
@@ -100,7 +100,7 @@ def test_two_clones_run_side_by_side(stack, client, tmp_path):
     assert (supplied / "fullchain.pem").read_text() == "a person's own"
     assert not (other.folder / "secrets").exists()
     # Cleaning one clone leaves the other alone.
-    assert client.get("/").status_code == 200
+    assert client.get("/diagnostics/hello").status_code == 200
 
 
 def test_clean_keeps_a_secret_that_a_person_wrote(tmp_path):
@@ -118,7 +118,9 @@ def test_replicas_share_the_load(stack, client):
         stack.compose("up", "--detach", "--no-recreate", "--scale", "app=3")
         wait_until(lambda: stack.is_healthy("app"), 30, "three replicas healthy")
         seen = wait_until(
-            lambda: len({client.get("/api/request").json()["replica"] for _ in range(30)}) == 3,
+            lambda: (
+                len({client.get("/diagnostics/echo").json()["replica"] for _ in range(30)}) == 3
+            ),
             10,
             "answers from three replicas",
         )

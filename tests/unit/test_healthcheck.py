@@ -2,6 +2,7 @@
 
 import http.server
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -161,8 +162,6 @@ def test_as_a_program(status, code):
 
 
 def test_a_silent_server_is_given_up_in_time():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         answer = run(silent.getsockname()[1])
     assert answer.returncode == 1

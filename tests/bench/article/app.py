@@ -42,7 +42,8 @@ def log_every_request(handler: logging.Handler) -> None:
     def write(response):
         now = time.time()
         line = {
-            "@timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z",
+            "@timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+            + f".{int(now % 1 * 1000):03}Z",
             "log": {"level": "info", "logger": "access"},
             "message": f"{request.method} {request.path} {response.status_code}",
             "service": {"name": "article", "version": "1"},
