@@ -11,8 +11,8 @@ debian_mirror() {
   local codename
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   # shellcheck disable=SC2016 # $(…) is for apt to fill in
-  apt-get indextargets --format '$(REPO_URI)' 2>/dev/null \
-    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' | head -n 1
+  apt-get indextargets --format '$(REPO_URI)' \
+    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' 2>/dev/null | head -n 1
 }
 
 # build_debian IMAGE: a minimal Debian, imported as an image. Where this machine trusts certificates

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import select
 import sys
+import time
 import warnings
 from datetime import timedelta
 from types import SimpleNamespace
@@ -177,6 +179,8 @@ def access(monkeypatch, capfd):
         answer = SimpleNamespace(status=status, sent=1234)
         capfd.readouterr()
         logger.access(answer, None, environ, timedelta(seconds=1, microseconds=5))
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         return [strict(line) for line in capfd.readouterr().out.splitlines()]
 
     return write
@@ -319,6 +323,58 @@ def test_a_short_write_is_completed(app, monkeypatch):
     monkeypatch.setattr(logs.os, "write", write)
     app.logger.info("hello")
     assert strict(written.decode().rstrip("\n"))["message"] == "hello"
+
+
+@pytest.fixture
+def stdout_writes(monkeypatch):
+    """A handler of its own, and the list of what it writes."""
+    handler = logs.Stdout()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.writes = []
+
+    def write(fd, data):
+        handler.writes.append(data)
+        return len(data)
+
+    monkeypatch.setattr(logs.os, "write", write)
+    yield handler
+    # What is left would be written when the tests end.
+    handler.lines.clear()
+
+
+def access_record(message):
+    return logging.makeLogRecord({"name": logs.ACCESS, "levelno": logging.INFO, "msg": message})
+
+
+def test_access_lines_go_out_together_and_soon(stdout_writes):
+    for number in range(3):
+        stdout_writes.handle(access_record(f"line {number}"))
+    assert stdout_writes.writes == []
+    deadline = time.monotonic() + 5
+    while not stdout_writes.writes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stdout_writes.writes == [b"line 0\nline 1\nline 2\n"]
+
+
+def test_other_lines_are_written_at_once_and_in_order(stdout_writes):
+    stdout_writes.handle(access_record("first"))
+    stdout_writes.handle(record("second"))
+    assert stdout_writes.writes == [b"first\nsecond\n"]
+
+
+def test_no_write_is_larger_than_a_pipe_keeps_whole(stdout_writes):
+    for _ in range(50):
+        stdout_writes.handle(access_record("x" * 300))
+    stdout_writes.flush()
+    assert max(map(len, stdout_writes.writes)) <= select.PIPE_BUF
+    assert b"".join(stdout_writes.writes).split(b"\n") == [b"x" * 300] * 50 + [b""]
+
+
+def test_memory_is_bounded_when_stdout_is_slow(stdout_writes, monkeypatch):
+    monkeypatch.setattr(logs.Stdout, "DELAY", 60)
+    for _ in range(3 * logs.Stdout.MOST_GATHERED):
+        stdout_writes.handle(access_record("x"))
+        assert len(stdout_writes.lines) <= logs.Stdout.MOST_GATHERED
 
 
 def test_text_for_people(make_app, capfd):
