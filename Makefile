@@ -13,7 +13,7 @@ help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
-up: ## build, start and wait until healthy; sets up what is missing
+up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional rooms
 	@python3 scripts/up.py
 
 down: ## stop and remove the containers; volumes stay

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import compose
+import rooms
 from compose import ROOT, run
 
 HOW_TO_INSTALL = (
@@ -47,6 +48,12 @@ def line_ends() -> Iterator[Problem]:
             f"{len(broken)} files have Windows line ends ({names}, …)",
             "git config core.autocrlf input && git rm -rq --cached . && git reset --hard",
         )
+
+
+def remembered_rooms() -> Iterator[Problem]:
+    gone = rooms.missing()
+    if gone:
+        yield Problem(f".env remembers {', '.join(gone)}, which is gone", "make up WITH=")
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -170,7 +177,7 @@ def pinned_images() -> list[str]:
 
 
 # Each group needs the one before it to be without problems.
-BEFORE_ENGINE = [[line_ends]]
+BEFORE_ENGINE = [[line_ends, remembered_rooms]]
 GROUPS = [*BEFORE_ENGINE, [engine, plugins], [configuration], [ports, disk, memory, registry]]
 
 

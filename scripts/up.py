@@ -8,11 +8,13 @@ from pathlib import Path
 
 import compose
 import doctor
+import rooms
 from compose import ROOT, run
 from messages import die, say
 
 
 def main() -> None:
+    rooms.remember()
     check(doctor.BEFORE_ENGINE)
     script("scripts/engine.sh", "if-needed")
     script("scripts/secrets.sh")

@@ -119,6 +119,19 @@ def test_variable_compose_cannot_use(clone):
     assert "eighty" in refusal(clone.make("up", check=False))
 
 
+def test_room_that_does_not_exist(clone):
+    assert "there is no room named kitchen" in refusal(
+        clone.make("up", "WITH=kitchen", check=False)
+    )
+
+
+def test_remembered_room_whose_folder_was_deleted(clone):
+    clone.write_settings(COMPOSE_FILE="docker-compose.yml:gone/docker-compose.yml")
+    line = refusal(clone.make("up", check=False))
+    assert ".env remembers gone/docker-compose.yml" in line
+    assert "make up WITH=" in line
+
+
 SECRETS = {
     "missing": (None, "SECRET_KEY"),
     "empty": ("", "SECRET_KEY"),

@@ -103,6 +103,31 @@ def test_two_clones_run_side_by_side(stack, client, tmp_path):
     assert client.get("/diagnostics/hello").status_code == 200
 
 
+def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
+    """With an overlay of the test's own, in a folder that a room of that name would have."""
+    overlay = stack.folder / "prometheus/docker-compose.yml"
+    overlay.parent.mkdir(exist_ok=True)
+    original = overlay.read_bytes() if overlay.exists() else None
+    overlay.write_text("services: {app: {environment: {ROOM_MONITORING: 'on'}}}\n")
+
+    def room() -> int:
+        return stack.compose("config").stdout.count("ROOM_MONITORING")
+
+    before = (stack.folder / ".env").read_text()
+    try:
+        stack.make("up", "WITH=monitoring")
+        assert room() == 1
+        stack.make("up")
+        assert room() == 1
+        stack.make("up", "WITH=")
+        assert room() == 0
+        assert (stack.folder / ".env").read_text() == before
+    finally:
+        stack.write_settings()
+        overlay.unlink() if original is None else overlay.write_bytes(original)
+        stack.make("up")
+
+
 def test_clean_keeps_a_secret_that_a_person_wrote(tmp_path):
     clone = Clone(tmp_path / "clone")
     clone.make("secrets")

@@ -132,16 +132,25 @@ def test_the_state_belongs_to_one_life_of_the_container(tmp_path):
     assert healthcheck.state_file(tmp_path / "none").endswith("unknown")
 
 
-def run(port):
-    """As the image runs it."""
-    command = [sys.executable, "-I", "-S", APP / "healthcheck.py"]
-    return subprocess.run(
-        command, env={"PORT": str(port)}, capture_output=True, text=True, timeout=3, check=False
-    )
+@pytest.fixture
+def run(tmp_path):
+    """run(port): as the image runs it, with a folder for temporary files of its own."""
+
+    def run(port):
+        return subprocess.run(
+            [sys.executable, "-I", "-S", APP / "healthcheck.py"],
+            env={"PORT": str(port), "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=3,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (404, 1), (500, 1)])
-def test_as_a_program(status, code):
+def test_as_a_program(run, status, code):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
@@ -161,7 +170,7 @@ def test_as_a_program(status, code):
     assert answer.stdout.startswith(f"/readyz: {status} the reason\n" if code else "")
 
 
-def test_a_silent_server_is_given_up_in_time():
+def test_a_silent_server_is_given_up_in_time(run):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         answer = run(silent.getsockname()[1])
     assert answer.returncode == 1
