@@ -132,6 +132,18 @@ def test_remembered_room_whose_folder_was_deleted(clone):
     assert "make up WITH=" in line
 
 
+def test_setting_the_application_refuses(clone):
+    """Containers were started here; what the application said is shown, and how to look further."""
+    try:
+        answer = clone.make("up", check=False, LOG_FORMAT="xml")
+        assert answer.returncode
+        assert "webapp: LOG_FORMAT: 'xml' is unknown" in answer.stderr
+        assert "error: the stack did not become healthy" in answer.stderr
+        assert "make logs" in answer.stderr
+    finally:
+        clone.make("clean")
+
+
 SECRETS = {
     "missing": (None, "SECRET_KEY"),
     "empty": ("", "SECRET_KEY"),

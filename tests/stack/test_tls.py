@@ -26,6 +26,35 @@ def test_certificate_survives_a_new_container(stack):
     assert stack.certificate == before
 
 
+def test_a_supplied_certificate_is_served_and_left_alone(stack):
+    folder = stack.folder / "own certificates"
+    folder.mkdir()
+    own = {name: stack.execute("nginx", "sh", "-c", command) for name, command in OWN_PAIR.items()}
+    for name, content in own.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o644)
+    stack.write_settings(CERTIFICATES="./own certificates")
+    try:
+        stack.make("up")
+        served = ssl.get_server_certificate(("localhost", stack.https_port))
+        assert served.strip() == own["fullchain.pem"].strip()
+        stack.make("up")
+        assert {name: (folder / name).read_text() for name in own} == own
+    finally:
+        del stack.settings["CERTIFICATES"]
+        stack.write_settings()
+        stack.make("up")
+
+
+# Made by the container's openssl, since a host need not have one.
+OWN_PAIR = {
+    "privkey.pem": "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+    " | tee /tmp/own.key",
+    "fullchain.pem": "openssl req -x509 -key /tmp/own.key -subj /CN=localhost -days 30"
+    " -addext subjectAltName=DNS:localhost; rm /tmp/own.key",
+}
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_current_versions(stack, version):
     with handshake(stack, minimum_version=version, maximum_version=version) as connection:
