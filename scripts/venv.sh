@@ -11,6 +11,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null ||
 
 say "installing the tools of lint and tests into $1"
 rm -rf "$1"
+# Where bash found python3 above may have been in there.
+hash -r
 python3 -m venv "$1"
 "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
   -r app/requirements.txt -r tests/requirements.txt

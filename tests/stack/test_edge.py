@@ -95,8 +95,8 @@ def test_static_files_come_from_nginx_and_a_name_it_lacks_from_the_application(s
     missing = client.get("/static/not-in-nginx.css")
     assert served.status_code == 200
     assert missing.status_code == 404
-    of_app = {line["http"]["request"]["id"] for line in stack.log("app") if "url" in line}
     assert stack.lines_of(missing.headers["X-Request-ID"], "app")
+    of_app = {line["http"]["request"]["id"] for line in stack.log("app") if "url" in line}
     # Had it been asked, its line would stand before the missing file's.
     assert served.headers["X-Request-ID"] not in of_app
 
