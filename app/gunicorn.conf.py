@@ -43,13 +43,13 @@ keepalive = 75
 # From the inside out, each waits longer than what it waits for:
 #
 #     25 s  graceful_timeout    requests in progress when SIGTERM arrives
-#     30 s  timeout             heartbeat of a worker; in gthread not a limit for a request
+#     28 s  timeout             heartbeat of a worker; in gthread not a limit for a request
 #     30 s  proxy_read_timeout  nginx answers 504
 #     40 s  stop_grace_period   the engine sends SIGKILL
 #
 # An application that needs a request to end in time sets a time-out where it waits: in its
 # database driver, in its HTTP client, below 25 s.
-timeout = 30
+timeout = 28
 graceful_timeout = 25
 
 # A worker that leaks is replaced in time; the jitter keeps all from being replaced at once.

@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 
-# Two questions and the interpreter's start stay below the health check's time-out of 3 s.
+# Two questions and the interpreter's start, on a loaded machine too, stay below the health check's
+# time-out (Dockerfile), after which the engine would kill this program before it has counted.
 TIMEOUT = 1.2
 PATIENCE = 60
 # Failures further apart than this are not one outage: the container was paused in between.

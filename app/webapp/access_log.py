@@ -32,7 +32,8 @@ class AccessLogger(Logger):
             logs.capture_prints()
 
     def access(self, resp, req, environ, request_time):
-        if environ.get("PATH_INFO") in hosts.INTERNAL_PATHS:
+        log = self.access_log
+        if environ.get("PATH_INFO") in hosts.INTERNAL_PATHS or not log.isEnabledFor(logging.INFO):
             return
         fields = logs.request_fields(environ)
         # "200 OK" from an application; None when it failed before it began to answer.
@@ -48,7 +49,6 @@ class AccessLogger(Logger):
         # Made without Logger.info, which searches the stack for the caller's line.
         path = fields["url"]["path"]
         text = f"{fields['http']['request']['method']} {logs.clip(path, 256)} {status}"
-        log = self.access_log
         record = log.makeRecord(log.name, logging.INFO, "", 0, text, (), None)
         record.ecs = fields
         log.handle(record)

@@ -6,13 +6,14 @@ always; `extra={...}` becomes `labels`, and `extra={"ecs": {...}}` is merged in 
 """
 
 import collections
+import contextlib
+import fcntl
 import io
 import json
 import logging
 import math
 import os
 import re
-import select
 import sys
 import threading
 import time
@@ -215,6 +216,9 @@ class TextFormatter(logging.Formatter):
 class Stdout(logging.Handler):
     """Writes lines to stdout, each whole; access lines are gathered and go out together.
 
+    Workers share one pipe, where writes above PIPE_BUF may be mixed with others' (pipe(7)), so the
+    writer holds a record lock (fcntl(2)), which ends with its process.
+
     Every write(2) to a container's stdout wakes containerd's shim and dockerd, which costs more
     than all else that a short request takes (docs/performance.md). So access lines wait for DELAY
     seconds at most, and a process that is killed loses those; nginx's log has them as well. All
@@ -261,16 +265,24 @@ class Stdout(logging.Handler):
     def flush(self):
         """Write what is gathered. logging calls this when the process ends."""
         with self.lock:
-            while self.lines:
-                data = self.lines.popleft()
-                # Up to PIPE_BUF bytes are never mixed with another worker's (pipe(7)).
-                while self.lines and len(data) + len(self.lines[0]) <= select.PIPE_BUF:
-                    data += self.lines.popleft()
-                try:
-                    while data:
-                        data = data[os.write(self.fd, data) :]
-                except OSError:
-                    pass
+            data = b"".join(self.lines.popleft() for _ in range(len(self.lines)))
+            with contextlib.suppress(OSError), locked(self.fd):
+                while data:
+                    data = data[os.write(self.fd, data) :]
+
+
+@contextlib.contextmanager
+def locked(fd):
+    """No other worker writes meanwhile. Without a lock where the file allows none."""
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(fd, fcntl.LOCK_UN)
 
 
 class Printed(io.TextIOBase):

@@ -142,7 +142,7 @@ def run(tmp_path):
             env={"PORT": str(port), "TMPDIR": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=3,
+            timeout=6,
             check=False,
         )
 
