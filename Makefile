@@ -47,7 +47,7 @@ lint: $(VENV)/ready ## check every file a person edits
 	@scripts/lint.sh
 
 format: $(VENV)/ready ## format Python and shell files
-	@ruff format --quiet . && ruff check --quiet --fix . && shfmt -w -i 2 -ci scripts images nginx .ci/run
+	@ruff format --quiet . && ruff check --quiet --fix . && shfmt -w -i 2 -ci scripts images nginx nginx/entrypoint/*.envsh .ci/run
 
 unit: $(VENV)/ready ## run the unit tests; needs no Docker
 	@pytest tests/unit --cov --cov-report=term-missing:skip-covered

@@ -57,7 +57,9 @@ each() {
   for line in $2; do "$1" "${line#*=}" || return 1; done
 }
 
+# use_stand_ins WHY
 use_stand_ins() {
+  stand_ins=$(stand_ins)
   build_stand_ins
   say "base images: stand-ins from Debian packages ($1); see docs/no-registry.md" >&2
   echo "$stand_ins"
@@ -65,7 +67,6 @@ use_stand_ins() {
 
 # The one place of an image's version is the first line of the Dockerfile that uses it.
 pinned=$(sed -nE 's/^ARG ([A-Z_]+_IMAGE=.+)/\1/p' "$@")
-stand_ins=$(stand_ins)
 
 case "${BASE_IMAGES:-auto}" in
   registry)
@@ -76,10 +77,10 @@ case "${BASE_IMAGES:-auto}" in
   auto)
     if each have "$pinned"; then
       :
-    elif each have "$stand_ins"; then
+    elif stand_ins=$(stand_ins 2>/dev/null) && each have "$stand_ins"; then
       use_stand_ins 'built when no registry answered; BASE_IMAGES=registry asks again'
     elif ! each pull "$pinned"; then
-      use_stand_ins 'no registry answers'
+      use_stand_ins "no registry answers: ${pull_error##*$'\n'}"
     fi
     ;;
   *) die "BASE_IMAGES=$BASE_IMAGES is none of auto, registry, debian" 'make up BASE_IMAGES=auto' ;;

@@ -12,7 +12,7 @@ debian_mirror() {
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   # shellcheck disable=SC2016 # $(…) is for apt to fill in
   apt-get indextargets --format '$(REPO_URI)' \
-    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' 2>/dev/null | head -n 1
+    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' 2>/dev/null | sed -n 1p
 }
 
 # build_debian IMAGE: a minimal Debian, imported as an image. Where this machine trusts certificates
@@ -22,21 +22,28 @@ build_debian() {
     [ "$(id -u)" = 0 ] || die 'no registry answers, and stand-in images need mmdebstrap' \
       'sudo apt-get install mmdebstrap debian-archive-keyring'
     say 'installing mmdebstrap'
+    quietly apt-get -qq update
     DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 install -y \
-      --no-install-recommends mmdebstrap debian-archive-keyring
+      --no-install-recommends mmdebstrap debian-archive-keyring ||
+      die 'mmdebstrap could not be installed, the words of apt-get are above' 'mend that, then: make up'
   fi
   say "building $1: Debian $DEBIAN_SUITE, the smallest set of packages"
-  local log
-  log=$(mktemp)
+  local folder mirror
+  folder=$(mktemp -d)
+  # Empty on Ubuntu: mmdebstrap then takes its own default.
+  mirror=$(debian_mirror)
+  # Not through a pipe: `docker import` would make an image of half a file system, too.
   # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
   mmdebstrap --quiet --variant=minbase --include=ca-certificates \
     --aptopt='Acquire::Check-Valid-Until "false"' \
     --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
     --customize-hook='chroot "$1" update-ca-certificates' \
-    "$DEBIAN_SUITE" - "$(debian_mirror)" 2>"$log" |
-    docker import --change 'LABEL base-images=debian' - "$1" >/dev/null || {
-    cat "$log" >&2
+    "$DEBIAN_SUITE" "$folder/root.tar" ${mirror:+"$mirror"} 2>"$folder/log" || {
+    cat "$folder/log" >&2
+    rm -r "$folder"
     die "mmdebstrap could not build $1, its words are above" 'check that the Debian mirror answers'
   }
-  rm "$log"
+  docker import --change 'LABEL base-images=debian' "$folder/root.tar" "$1" >/dev/null ||
+    die "docker could not import $1" "check the disk: df -h $folder"
+  rm -r "$folder"
 }

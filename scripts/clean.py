@@ -5,8 +5,9 @@ import hashlib
 import shutil
 
 import compose
+import doctor
 from compose import ROOT, run
-from messages import say
+from messages import die, say
 
 # Never .env, and never a folder that CERTIFICATES names.
 GENERATED = [".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"]
@@ -14,7 +15,10 @@ GENERATED = [".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage"
 
 def main() -> None:
     if run("docker", "info").returncode == 0:
-        run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        doctor.require([[doctor.remembered_rooms], [doctor.configuration]])
+        down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        if down.returncode:
+            die(f"docker compose down: {down.stderr.strip().splitlines()[-1]}", "make ps")
         # Each build that changed something left its predecessor without a name.
         ours = f"label=com.docker.compose.project={compose.config()['name']}"
         run("docker", "image", "prune", "--force", "--filter", ours)

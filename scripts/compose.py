@@ -25,6 +25,12 @@ def config() -> dict:
     return json.loads(answer.stdout)
 
 
+def dockerfiles() -> list[str]:
+    """The Dockerfiles of all services, rooms that are switched on included."""
+    builds = [service["build"] for service in config()["services"].values() if "build" in service]
+    return [os.path.join(build["context"], build["dockerfile"]) for build in builds]
+
+
 def setting(name: str) -> str:
     """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
     if name in os.environ:

@@ -28,6 +28,10 @@ NEEDED_DISK_GB = 3
 NEEDED_MEMORY_GB = 1
 
 
+# Ports of nginx's container, and the variables that say where they are published.
+VARIABLES = {8080: "HTTP_PORT", 8443: "HTTPS_PORT"}
+
+
 class Problem(NamedTuple):
     what: str
     mend: str
@@ -105,22 +109,31 @@ def ports() -> Iterator[Problem]:
     ours = run("docker", "compose", "ps", "--format", "{{.Ports}}").stdout
     for service in compose.config()["services"].values():
         for port in service.get("ports", []):
+            # None, or a range: the engine chooses a free one.
+            if not port.get("published", "").isdigit():
+                continue
             number = int(port["published"])
             if f":{number}->" in ours or free(port.get("host_ip", ""), number):
                 continue
-            variable = "HTTPS_PORT" if port["target"] == 8443 else "HTTP_PORT"
+            variable = VARIABLES.get(port["target"])
+            choice = f"make up {variable}={number + 1000}" if variable else "in its compose file"
             yield Problem(
                 f"port {number} is in use{holder(number)}",
-                f"stop that, or choose another: make up {variable}={number + 1000}",
+                f"stop that, or choose another: {choice}",
             )
 
 
 def free(address: str, port: int) -> bool:
-    """Can the port be bound? One that needs root is the engine's to open, so it counts as free."""
-    with socket.socket() as probe:
+    """Is nobody listening? A port that needs root cannot be bound to find out, only be called."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
+        except PermissionError:
+            with socket.socket(family) as caller:
+                caller.settimeout(2)
+                return caller.connect_ex((address or "127.0.0.1", port)) != 0
         except OSError as error:
             return error.errno != errno.EADDRINUSE
     return True
@@ -172,7 +185,7 @@ def registry() -> Iterator[Problem]:
 
 
 def pinned_images() -> list[str]:
-    text = "".join(file.read_text() for file in sorted(ROOT.glob("*/Dockerfile")))
+    text = "".join(Path(file).read_text() for file in compose.dockerfiles())
     return re.findall(r"^ARG [A-Z_]+_IMAGE=(.+)$", text, re.MULTILINE)
 
 
@@ -193,6 +206,15 @@ def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem
         if found:
             return found
     return []
+
+
+def require(groups: list[list]) -> None:
+    """End with a line for each problem, before anything is done that it would spoil."""
+    found = problems(groups)
+    for problem in found:
+        print(f"error: {problem}", file=sys.stderr)
+    if found:
+        sys.exit(1)
 
 
 def main() -> None:

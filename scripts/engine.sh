@@ -24,9 +24,21 @@ remote_engine_chosen() {
   [ "$(docker context show 2>/dev/null || echo default)" != default ]
 }
 
+# Is all there that `docker compose up --build` needs beside the engine?
+plugins_answer() { docker compose version >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1; }
+
+# An engine from elsewhere than the distribution's packages: those would be put over it.
+foreign_engine() { command -v dockerd >/dev/null && ! dpkg-query --status docker.io >/dev/null 2>&1; }
+
 # Returns when the engine may be installed or started; ends the script with one line when not.
 ours_to_do() {
-  if remote_engine_chosen; then
+  if engine_answers && { remote_engine_chosen || foreign_engine || [ "$(id -u)" != 0 ] ||
+    [ "${BOOTSTRAP:-}" = 0 ]; }; then
+    die 'Docker lacks its plugin compose or its plugin buildx' \
+      'install them as you installed Docker: https://docs.docker.com/compose/install/'
+  elif engine_answers; then
+    return
+  elif remote_engine_chosen; then
     die "the Docker engine chosen by DOCKER_HOST or \`docker context\` does not answer" \
       'docker context use default; unset DOCKER_HOST'
   elif [ "${BOOTSTRAP:-}" = 0 ]; then
@@ -94,6 +106,7 @@ apt_get() {
 
 install_engine() {
   local packages
+  ! foreign_engine || die 'this Docker is not from the distribution, and lacks parts' "$HOW_TO_INSTALL"
   say 'looking for Docker packages'
   apt_get update
   if packages=$(packages_of_distribution); then
@@ -106,8 +119,9 @@ install_engine() {
   fi
   # shellcheck disable=SC2086 # a list of packages
   apt_get install -y --no-install-recommends $packages
-  say "to undo: apt-get purge docker.io docker-cli docker-buildx containerd && \\"
-  say "         rm -rf $APT_SOURCE $APT_PIN /var/lib/docker /var/lib/containerd"
+  packages=${packages//"/$DEBIAN_SUITE"/}
+  say "to undo: apt-get purge --autoremove ${packages//$'\n'/ }"
+  say "         rm -rf /var/lib/docker /var/lib/containerd $APT_SOURCE $APT_PIN"
 }
 
 start_engine() {
@@ -132,15 +146,11 @@ wait_for_engine() {
   done
 }
 
-# Is all there that `docker compose up --build` needs?
-engine_installed() {
-  command -v dockerd >/dev/null && docker compose version >/dev/null 2>&1 &&
-    docker buildx version >/dev/null 2>&1
-}
-
 [ "${1:-}" = if-needed ] && engine_answers && exit 0
-engine_answers || ours_to_do
-engine_installed || install_engine
+if ! engine_answers || ! plugins_answer; then
+  ours_to_do
+  if ! command -v dockerd >/dev/null || ! plugins_answer; then install_engine; fi
+fi
 engine_answers || start_engine
 wait_for_engine
 say "Docker engine $(docker version --format '{{.Server.Version}}'), Compose $(docker compose version --short)"

@@ -1,7 +1,8 @@
 """Optional rooms, switched on with `make up WITH="monitoring logging"` and off with `WITH=`.
 
 The choice is remembered as COMPOSE_FILE in .env, Compose's own way, so that plain `docker compose`
-sees the same stack. That line is the only one of .env that `make` writes.
+sees the same stack. That line is the only one of .env that `make` writes. With it, Compose reads no
+docker-compose.override.yml by itself, and so one that is there is named as well, last.
 """
 
 import os
@@ -10,6 +11,7 @@ from compose import ROOT
 from messages import die
 
 CORE = "docker-compose.yml"
+OVERRIDE = "docker-compose.override.yml"
 OVERLAYS = {
     "monitoring": "prometheus/docker-compose.yml",
     "logging": "logstash/docker-compose.yml",
@@ -32,6 +34,7 @@ def remember() -> None:
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     kept = "".join(line for line in lines if not line.startswith(LINE))
     if files != [CORE]:
+        files += [OVERRIDE] if (ROOT / OVERRIDE).exists() else []
         kept += "" if kept.endswith("\n") or not kept else "\n"
         kept += f"{LINE}{os.pathsep.join(files)}\n"
     if kept or file.exists():

@@ -22,6 +22,6 @@ make_secret() {
   say "made $file"
 }
 
-make_secret secret_key python3 -c 'import secrets; print(secrets.token_urlsafe(48))'
+make_secret secret_key python3 -c 'import secrets; print(secrets.token_hex(32))'
 # Old keys, one a line, that still read the sessions they signed; empty until a key is replaced.
 make_secret secret_key_fallbacks true

@@ -15,22 +15,13 @@ from messages import die, say
 
 def main() -> None:
     rooms.remember()
-    check(doctor.BEFORE_ENGINE)
+    doctor.require(doctor.BEFORE_ENGINE)
     script("scripts/engine.sh", "if-needed")
     script("scripts/secrets.sh")
-    check(doctor.GROUPS)
+    doctor.require(doctor.GROUPS)
     os.environ.update(build_environment())
     start()
     say_where()
-
-
-def check(groups: list[list]) -> None:
-    """Stop before anything is built when the machine cannot run it."""
-    found = doctor.problems(groups)
-    for problem in found:
-        print(f"error: {problem}", file=sys.stderr)
-    if found:
-        sys.exit(1)
 
 
 def script(*command: str) -> None:
@@ -41,8 +32,8 @@ def script(*command: str) -> None:
 
 def build_environment() -> dict[str, str]:
     """What `docker compose build` is told: base images, version, certificates to trust."""
-    images = subprocess.run(
-        ["bash", "images/base-images.sh", "app/Dockerfile", "nginx/Dockerfile"],  # noqa: S607
+    images = subprocess.run(  # noqa: S603 (no shell, our own words)
+        ["bash", "images/base-images.sh", *compose.dockerfiles()],  # noqa: S607
         cwd=ROOT,
         env={**os.environ, "BASE_IMAGES": compose.setting("BASE_IMAGES") or "auto"},
         stdout=subprocess.PIPE,
@@ -53,11 +44,11 @@ def build_environment() -> dict[str, str]:
         sys.exit(1)
     environment = dict(line.split("=", 1) for line in images.stdout.splitlines())
     version = run("git", "describe", "--tags", "--always", "--dirty").stdout.strip()
-    environment["APP_VERSION"] = os.environ.get("APP_VERSION") or version or "unversioned"
+    environment["APP_VERSION"] = compose.setting("APP_VERSION") or version or "unversioned"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
-        environment.setdefault("CA_CERTIFICATES", os.environ.get("CA_CERTIFICATES") or str(bundle))
+        environment["CA_CERTIFICATES"] = compose.setting("CA_CERTIFICATES") or str(bundle)
     return environment
 
 
@@ -74,7 +65,8 @@ def say_where() -> None:
     port = nginx["environment"]["HTTPS_PORT"]
     suffix = "" if port == "443" else f":{port}"
     for name in nginx["environment"]["SERVER_NAME"].replace(",", " ").split():
-        say(f"https://{name}{suffix}")
+        # .example.org takes in its subdomains.
+        say(f"https://{name.removeprefix('.')}{suffix}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Variables of the person who runs the tests that must not reach the stack under test.
-FOREIGN = ("COMPOSE_", "HTTP_PORT", "HTTPS_PORT", "SERVER_NAME", "CERTIFICATES", "MAKE", "MFLAGS")
+# Of the variables of the person who runs the tests, those that say how this machine gets at images
+# reach the stack under test; all others would change what is tested.
+OURS = re.findall(r"^# ([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+KEPT = {"BASE_IMAGES", "CA_CERTIFICATES", "BOOTSTRAP"}
+FOREIGN = ({*OURS} - KEPT) | {"WITH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
 
 
 def project_files() -> list[Path]:
@@ -62,6 +65,14 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     return value
 
 
+def answers(url: str) -> bool:
+    """Is there an answer, and is it 200?"""
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 class Clone:
     """A copy of the project, with the commands a user types in it."""
 
@@ -87,7 +98,11 @@ class Clone:
 
     def run(self, *command: str, check: bool = True, **environment: str):
         """Run a command in the clone: its completed process, output as text."""
-        own = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in FOREIGN and not name.startswith("COMPOSE_")
+        }
         answer = subprocess.run(
             command,
             cwd=self.folder,

@@ -60,8 +60,9 @@ def hello():
 
 @blueprint.route("/work", methods=METHODS)
 def work():
-    """Take `ms` milliseconds, `kind=sleep` or `kind=cpu`."""
+    """Take `ms` milliseconds, `kind=sleep` or `kind=cpu`; a log line says that it has begun."""
     ms, kind = bounded("ms", 100, LONGEST_MS), request.args.get("kind", "sleep")
+    current_app.logger.info("working for %d ms", ms)
     if kind == "sleep":
         time.sleep(ms / 1000)
     elif kind == "cpu":

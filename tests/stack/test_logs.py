@@ -70,7 +70,7 @@ def test_nothing_a_client_sends_breaks_or_forges_a_line(stack, client):
 
 
 def test_each_kind_of_line_appears_once(stack, client):
-    """USERS know it as "app logs missing, or twice": a logger line, a print and an access line."""
+    """Elsewhere logs are missing, or there twice: a logger line, a print and an access line."""
     word = uuid.uuid4().hex
     answer = client.get("/diagnostics/log", params={"message": word})
     # The access line comes last.

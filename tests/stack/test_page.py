@@ -3,11 +3,9 @@
 import base64
 import hashlib
 import re
-import subprocess
 
-import httpx
 import pytest
-from clone import ROOT, free_ports, wait_until
+from clone import ROOT, answers, free_ports, wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import sync_playwright
@@ -44,13 +42,6 @@ def browser(stack):
     finally:
         stack.run("docker", "rm", "--force", container)
         stack.run("docker", "rmi", image, check=False)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -128,30 +119,3 @@ def test_facts_are_this_visitors(stack):
     assert facts["replica"] == stack.inspect("app")[0]["Config"]["Hostname"]
     assert facts["rooms"] == []
     assert re.fullmatch(r"\S+", facts["version"])
-
-
-def test_image_alone_serves_its_own_static_files(stack):
-    """`docker run` with PORT and SECRET_KEY, as platforms do: compressed and cached for long."""
-    image = stack.inspect("app")[0]["Image"]
-    port = free_ports(1)[0]
-    container = f"{stack.name}-alone"
-    key = "0123456789abcdef" * 3
-    stack.run(
-        *("docker", "run", "--detach", "--name", container, "--env", "PORT=9000"),
-        *("--env", f"SECRET_KEY={key}", "--publish", f"127.0.0.1:{port}:9000", image),
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(url), 20, "the application alone")
-        path = re.search(r"/static/page-[0-9a-f]{32}\.css", httpx.get(url).text)[0]
-        answer = httpx.get(url + path)
-        assert answer.headers["Content-Encoding"] == "gzip"
-        assert "immutable" in answer.headers["Cache-Control"]
-        health = ["docker", "inspect", "--format", "{{.State.Health.Status}}", container]
-        wait_until(lambda: stack.run(*health).stdout == "healthy\n", 20, "healthy on its own port")
-        stopped = subprocess.run(["docker", "stop", container], capture_output=True, check=True)
-        assert stopped.returncode == 0
-        code = stack.run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).stdout
-        assert code.strip() == "0"
-    finally:
-        stack.run("docker", "rm", "--force", container)

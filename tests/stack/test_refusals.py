@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clone import Clone, leftovers
+from clone import ROOT, Clone, leftovers
 
 
 @pytest.fixture
@@ -37,6 +37,26 @@ def test_port_in_use(clone):
         line = refusal(clone.make("up", check=False))
     assert f"port {clone.https_port} is in use" in line
     assert "make up HTTPS_PORT=" in line
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_low_port_in_use_is_seen_by_a_user_who_may_not_bind_it():
+    """`free` alone, since a user who may use the engine needs a group that CI does not have."""
+    with socket.socket() as server:
+        port = next(port for port in range(1023, 900, -1) if server.connect_ex(("127.0.0.1", port)))
+    script = "import doctor, sys; sys.exit(doctor.free('', int(sys.argv[1])))"
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]
+    command += ["python3", "-c", script, str(port)]
+    path = {"PYTHONPATH": str(ROOT / "scripts"), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    assert subprocess.run(command, env=path, check=False).returncode == 1
+    with socket.create_server(("", port)):
+        assert subprocess.run(command, env=path, check=False).returncode == 0
 
 
 def test_no_engine_and_not_allowed_to_make_one(clone, tmp_path):
@@ -109,6 +129,19 @@ def test_no_registry_and_stand_ins_forbidden(clone):
     assert "BASE_IMAGES=auto" in line
 
 
+def test_stand_ins_say_why_they_are_used(clone, tmp_path):
+    file = tmp_path / "Dockerfile"
+    file.write_text("ARG NGINX_IMAGE=registry.invalid/nginx:0\n")
+    shutil.rmtree(clone.folder / "images/nginx")
+    answer = clone.run("bash", "images/base-images.sh", str(file), check=False)
+    assert "there is no stand-in for registry.invalid/nginx:0" in refusal_after_progress(answer)
+
+
+def refusal_after_progress(answer) -> str:
+    assert answer.returncode
+    return answer.stderr.splitlines()[-1]
+
+
 def test_unknown_choice_of_base_images(clone):
     line = refusal(clone.make("up", check=False, BASE_IMAGES="alpine"))
     assert "BASE_IMAGES=alpine is none of auto, registry, debian" in line
@@ -117,6 +150,11 @@ def test_unknown_choice_of_base_images(clone):
 def test_variable_compose_cannot_use(clone):
     clone.write_settings(HTTPS_PORT="eighty")
     assert "eighty" in refusal(clone.make("up", check=False))
+
+
+def test_clean_with_a_configuration_that_compose_refuses(clone):
+    clone.write_settings(HTTPS_PORT="eighty")
+    assert "eighty" in refusal(clone.make("clean", check=False))
 
 
 def test_room_that_does_not_exist(clone):

@@ -82,9 +82,6 @@ def test_changed_style_sheet_is_served_after_make_up(stack, client):
 def test_two_clones_run_side_by_side(stack, client, tmp_path):
     """The second one runs with the defaults of production, and is removed by its own means."""
     other = Clone(tmp_path / "other")
-    supplied = other.folder / "certificates"
-    supplied.mkdir()
-    (supplied / "fullchain.pem").write_text("a person's own")
     try:
         other.make("up")
         with other.client() as its:
@@ -93,6 +90,10 @@ def test_two_clones_run_side_by_side(stack, client, tmp_path):
         assert client.get("/diagnostics/hello").status_code == 200
         # The self-signed certificates differ: neither clone reads the other's volume.
         assert other.certificate != stack.certificate
+        supplied = other.folder / "certificates"
+        supplied.mkdir()
+        (supplied / "fullchain.pem").write_text("a person's own")
+        other.write_settings(CERTIFICATES="./certificates")
     finally:
         other.make("clean")
     # A person wrote these two.
@@ -125,6 +126,43 @@ def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
     finally:
         stack.write_settings()
         overlay.unlink() if original is None else overlay.write_bytes(original)
+        stack.make("up")
+
+
+def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
+    clone = Clone(tmp_path / "clone")
+    (clone.folder / "prometheus").mkdir(exist_ok=True)
+    overlay = clone.folder / "prometheus/docker-compose.yml"
+    overlay.write_text("services: {app: {environment: {ROOM_MONITORING: 'on', WHO: room}}}\n")
+    override = clone.folder / "docker-compose.override.yml"
+    override.write_text("services: {app: {environment: {WHO: person}}}\n")
+    # BASE_IMAGES ends `make up` after the choice was remembered and before anything is built.
+    clone.make("up", "WITH=monitoring", check=False, BASE_IMAGES="none")
+    config = clone.compose("config").stdout
+    assert "ROOM_MONITORING" in config
+    assert "WHO: person" in config
+
+
+def test_version_named_in_env_is_the_one_that_runs(stack):
+    stack.write_settings(APP_VERSION="1.2.3-test")
+    try:
+        stack.make("up")
+        with stack.client() as client:
+            assert client.get("/diagnostics/echo").json()["version"] == "1.2.3-test"
+    finally:
+        del stack.settings["APP_VERSION"]
+        stack.write_settings()
+        stack.make("up")
+
+
+def test_a_name_with_subdomains_is_printed_as_an_address(stack):
+    stack.write_settings(SERVER_NAME=".localhost example.org")
+    try:
+        lines = stack.make("up").stdout.splitlines()
+        assert lines[-2:] == [stack.url, f"https://example.org:{stack.https_port}"]
+    finally:
+        del stack.settings["SERVER_NAME"]
+        stack.write_settings()
         stack.make("up")
 
 

@@ -1,0 +1,33 @@
+"""A default stands in docker-compose.yml; what repeats it has to agree."""
+
+import re
+
+from conftest import APP, KEY
+from webapp import config
+
+ROOT = APP.parent
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+IN_COMPOSE = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
+IN_EXAMPLE = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+
+
+def test_every_variable_is_explained_with_its_default():
+    assert IN_COMPOSE.items() - {("CA_CERTIFICATES", "/dev/null")} <= IN_EXAMPLE.items()
+
+
+def test_a_variable_has_one_default_in_docker_compose_yml():
+    assert len(set(re.findall(r"\$\{([A-Z_]+:-[^}]*)\}", COMPOSE))) == len(IN_COMPOSE)
+
+
+def test_the_application_alone_has_the_same_defaults():
+    """Apart from host names: alone it cannot know them."""
+    given = {name: value for name, value in IN_COMPOSE.items() if name != "SERVER_NAME"}
+    assert config.load({"SECRET_KEY": KEY}) == config.load({"SECRET_KEY": KEY} | given)
+
+
+def test_every_variable_that_the_application_reads_is_explained():
+    source = (APP / "webapp/config.py").read_text()
+    names = set(re.findall(r"read\.\w+\(\s*\"([A-Z_]+)\"", source)) - {"FLASK_DEBUG"}
+    assert len(names) > 8
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", EXAMPLE)] == []
