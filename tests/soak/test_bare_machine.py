@@ -20,7 +20,9 @@ SUBNET = "192.168.240.0/24"
 def docker(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
     command = ["docker", *words]
     answer = subprocess.run(command, capture_output=True, check=False, **options)
-    assert answer.returncode == 0 or not check, answer.stdout[-2000:] + answer.stderr[-4000:]
+    if check and answer.returncode:
+        said = (answer.stdout[-3000:] + answer.stderr[-3000:]).decode(errors="replace")
+        raise AssertionError(f"{words[-1]} exited with {answer.returncode}:\n{said}")
     return answer
 
 
@@ -56,9 +58,9 @@ def machine(request):
         docker(
             *("run", "--detach", "--privileged", "--name", name, "--hostname", "bare"),
             *("--network", name, "--volume", "/var/lib/docker", "--volume", "/var/lib/containerd"),
-            *("--workdir", "/srv/project", image, "sleep", "infinity"),
+            *("--workdir", "/project", image, "sleep", "infinity"),
         )
-        docker("cp", "-", f"{name}:/srv/project", input=archive())
+        docker("cp", "-", f"{name}:/project", input=archive())
 
         def shell(command: str, check: bool = True) -> subprocess.CompletedProcess:
             return docker("exec", name, "sh", "-c", command, check=check)
