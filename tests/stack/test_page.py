@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
+import playwright
 import pytest
 from clone import ROOT, answers, free_ports, wait_until
 from cryptography import x509
@@ -15,8 +17,11 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def browser(stack):
-    """A headless Chromium in a container on this machine's network; it trusts this stack only."""
+def browser(stack, tmp_path_factory):
+    """A headless Chromium in a container on this machine's network; it trusts this stack only.
+
+    Playwright's driver, a Node.js whose libraries a bare machine lacks, runs in there as well.
+    """
     base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
     image, container = f"{stack.name}-browser", f"{stack.name}-browser"
     folder = ROOT / "tests/stack/browser"
@@ -29,16 +34,23 @@ def browser(stack):
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
     port = free_ports(1)[0]
+    driver = Path(playwright.__file__).parent / "driver"
+    node = tmp_path_factory.mktemp("playwright") / "node"
+    node.write_text(f'#!/bin/sh\nexec docker exec --interactive {container} "{driver}/node" "$@"\n')
+    node.chmod(0o755)
     stack.run(
-        *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container, image),
+        *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container),
+        *("--volume", f"{driver}:{driver}:ro", image),
         *(f"--remote-debugging-port={port}", "--user-data-dir=/tmp/profile"),
         f"--ignore-certificate-errors-spki-list={pin}",
     )
     try:
         endpoint = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(f"{endpoint}/json/version"), 30, "the browser")
-        with sync_playwright() as playwright:
-            yield playwright.chromium.connect_over_cdp(endpoint)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
+            with sync_playwright() as started:
+                yield started.chromium.connect_over_cdp(endpoint)
     finally:
         stack.run("docker", "rm", "--force", container)
         stack.run("docker", "rmi", image, check=False)
