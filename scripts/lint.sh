@@ -66,7 +66,8 @@ lint_nginx() {
   : >"$folder/mime.types"
   for template in nginx/templates/*.template; do
     # shellcheck disable=SC2016 # ${…} is the template's
-    sed 's/${SERVER_NAME}/localhost/g; s/${HTTPS_PORT_SUFFIX}/:8443/g; s/${MAX_BODY_SIZE}/10m/g' \
+    sed 's/${SERVER_NAME}/localhost/g; s/${HTTPS_PORT_SUFFIX}/:8443/g; s/${MAX_BODY_SIZE}/10m/g
+      s/${[A-Z_]*}/100/g' \
       "$template" >"$folder/conf.d/$(basename "$template" .template)"
   done
   version=$(sed -nE '1s/^ARG NGINX_IMAGE=nginx:([0-9.]+).*/\1/p' nginx/Dockerfile)

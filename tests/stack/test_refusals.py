@@ -240,6 +240,9 @@ NGINX_SETTINGS = {
     "host names": ("SERVER_NAME", "localhost; return 200"),
     "body size": ("MAX_BODY_SIZE", "10 MB"),
     "port": ("HTTPS_PORT", "8443/"),
+    "rate": ("RATE_LIMIT", "10r/s"),
+    "burst": ("RATE_BURST", "0"),
+    "connections": ("CONNECTION_LIMIT", "many"),
 }
 
 
