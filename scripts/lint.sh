@@ -67,16 +67,16 @@ lint_nginx() {
   for template in nginx/templates/*.template; do
     # shellcheck disable=SC2016 # ${…} is the template's
     sed 's/${SERVER_NAME}/localhost/g; s/${HTTPS_PORT_SUFFIX}/:8443/g; s/${MAX_BODY_SIZE}/10m/g
-      s/${[A-Z_]*}/100/g' \
+      s/${SET_REAL_IP_FROM}/set_real_ip_from 192.0.2.1;/g; s/${TRUSTED_RANGES}/192.0.2.1 1;/g
+      s/${HSTS}/max-age=63072000/g; s/${[A-Z_]*}/100/g' \
       "$template" >"$folder/conf.d/$(basename "$template" .template)"
   done
   version=$(sed -nE '1s/^ARG NGINX_IMAGE=nginx:([0-9.]+).*/\1/p' nginx/Dockerfile)
-  # Of what it cannot parse gixy says nothing, its parser does. hsts_header: the reason is in
-  # templates/headers.conf.template.
+  # Of what it cannot parse gixy says nothing, its parser does.
   crossplane parse "$folder/nginx.conf" | python3 -c '
 import json, sys
 sys.exit("\n".join(problem["error"] for problem in json.load(sys.stdin)["errors"]) or 0)' &&
-    gixy --nginx-version "$version" --skips hsts_header "$folder/nginx.conf"
+    gixy --nginx-version "$version" "$folder/nginx.conf"
 }
 
 # `make up` finds them too, but by then somebody has committed them.

@@ -1,11 +1,13 @@
 """What nginx does to requests and answers."""
 
+import json
 import re
 
 import httpx
 import pytest
 import raw
 
+HTML, JSON = {"Accept": "text/html"}, {"Accept": "application/json"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -39,6 +41,8 @@ def test_security_headers_are_on_every_answer_once(client, path, status):
         assert found[0].startswith(value)
     assert len(answer.headers.get_list("X-Request-ID")) == 1
     assert "nginx/" not in answer.headers.get("Server", "")
+    # Only with HSTS set: tests/stack/test_proxies.py.
+    assert "Strict-Transport-Security" not in answer.headers
 
 
 def test_security_headers_on_a_body_too_large_and_on_the_redirect(stack, client):
@@ -166,3 +170,54 @@ def test_answers_of_the_application_are_compressed(client):
     assert answer.headers["Content-Encoding"] == "gzip"
     plain = client.get(path, headers={"Accept-Encoding": "identity", **padding})
     assert "Content-Encoding" not in plain.headers
+
+
+@pytest.mark.parametrize("method", ["FOOBAR", "PROPFIND", "TRACE", "get"])
+def test_unknown_methods_stop_at_the_edge(stack, client, method):
+    request = f"{method} /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = raw.exchange(raw.handshake(stack), request.encode())
+    assert answer.split()[1] in (b"405", b"400"), answer[:100]
+    last = client.get("/diagnostics/hello").headers["X-Request-ID"]
+    assert stack.lines_of(last, "app")
+    assert method not in {
+        line["http"]["request"]["method"] for line in stack.log("app") if "http" in line
+    }
+
+
+def test_405_of_the_edge_says_what_is_allowed(client):
+    answer = client.request("FOOBAR", "/")
+    assert answer.status_code == 405
+    assert "PATCH" in answer.headers["Allow"]
+    of_the_application = client.delete("/diagnostics/hello")
+    assert of_the_application.status_code == 405
+    assert "PATCH" not in of_the_application.headers["Allow"]
+
+
+REFUSED = {
+    "not shown": ("GET", "/metrics", 404),
+    "unknown method": ("FOOBAR", "/", 405),
+    "too large": ("POST", "/diagnostics/echo", 413),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REFUSED.values(), ids=REFUSED)
+def test_errors_of_the_edge_are_html_or_json_by_accept(client, method, path, status):
+    content = b"x" * (10 * 1024**2 + 1) if status == 413 else None
+    page = client.request(method, path, headers=HTML, content=content)
+    assert page.status_code == status
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["X-Request-ID"] in page.text
+
+    answer = client.request(method, path, headers=JSON, content=content)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    problem = json.loads(answer.text)
+    assert problem["status"] == status
+    assert problem["title"] not in ("", "Error")
+    assert problem["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_below_api_errors_of_the_edge_are_json_for_who_accepts_anything(client):
+    answer = client.request("FOOBAR", "/api/request", headers={"Accept": "*/*"})
+    assert answer.headers["Content-Type"] == "application/problem+json"

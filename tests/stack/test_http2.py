@@ -1,0 +1,60 @@
+"""HTTP/2 clients that misbehave, frame by frame."""
+
+import socket
+from contextlib import suppress
+
+import h2.config
+import h2.connection
+import h2.settings
+from clone import wait_until
+
+
+def http2(stack) -> tuple[socket.socket, h2.connection.H2Connection]:
+    """A connection over which frames are sent one by one."""
+    context = stack.tls()
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("localhost", stack.https_port), timeout=10)
+    connection = context.wrap_socket(plain, server_hostname="localhost")
+    client = h2.connection.H2Connection(h2.config.H2Configuration())
+    client.initiate_connection()
+    connection.sendall(client.data_to_send())
+    return connection, client
+
+
+def test_http2_streams_are_limited(stack):
+    connection, client = http2(stack)
+    with connection:
+
+        def settings() -> int | None:
+            client.receive_data(connection.recv(65536))
+            return client.remote_settings.get(h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS)
+
+        assert wait_until(settings, 5, "the server's settings") == 64
+
+
+def test_http2_rapid_reset_is_cut_off_and_others_are_served(stack, client):
+    """CVE-2023-44487: streams opened and reset at once, faster than anybody could answer."""
+    request = [
+        *((":method", "GET"), (":path", "/diagnostics/hello?attack")),
+        *((":scheme", "https"), (":authority", f"localhost:{stack.https_port}")),
+    ]
+    connection, attacker = http2(stack)
+
+    with connection:
+        for _ in range(100):
+            for _ in range(50):
+                stream = attacker.get_next_available_stream_id()
+                attacker.send_headers(stream, request, end_stream=True)
+                attacker.reset_stream(stream)
+            with suppress(OSError):
+                connection.sendall(attacker.data_to_send())
+            assert client.get("/diagnostics/hello").status_code in (200, 429)
+        # Up to the end, for which the socket waits ten seconds; by a reset, if not in good order.
+        with suppress(ConnectionError):
+            while connection.recv(65536):
+                pass
+    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 10, "a good answer")
+    last = client.get("/diagnostics/hello").headers["X-Request-ID"]
+    assert stack.lines_of(last, "nginx")
+    taken = sum(line["url"]["query"] == "attack" for line in stack.log("nginx"))
+    assert 0 < taken <= 1000
