@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
+.PHONY: help up down reload clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -18,6 +18,9 @@ up: ## build, start and wait until healthy; sets up what is missing; WITH="…" 
 
 down: ## stop and remove the containers; volumes stay
 	@docker compose down --remove-orphans
+
+reload: ## let nginx load a replaced certificate; checks it first, drops no request
+	@docker compose exec --no-TTY nginx reload
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py
