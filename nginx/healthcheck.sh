@@ -1,8 +1,16 @@
 #!/bin/bash
 # The container's health check: nginx answers 200 on its status port. It says nothing about the
 # application: nginx is healthy when it can show its own error page.
+# Usage: healthcheck [PATH]
 # In bash, which opens TCP connections by itself: not every base image has curl.
+
+# Answers to be kept can come in faster than nginx clears the old ones, which it looks after every ten
+# seconds; and on a full file system it breaks off answers that it wants to keep. So the cache is left out
+# while less than a quarter is free (cache.conf).
+read -r free size < <(stat --file-system --format '%a %b' /var/cache/nginx)
+if ((free * 4 < size)); then : >/tmp/cache-full; else rm -f /tmp/cache-full; fi
+
 exec 3<>/dev/tcp/127.0.0.1/8081 || exit 1
-printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "${1:-/healthz}" >&3
 read -r -t 2 _ status _ <&3
 [[ $status == 200 ]]

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import compose
@@ -21,6 +22,7 @@ def main() -> None:
     doctor.require(doctor.GROUPS)
     os.environ.update(build_environment())
     start()
+    wait_for_nginx()
     say_where()
 
 
@@ -58,6 +60,16 @@ def start() -> None:
         logs = run("docker", "compose", "logs", "--tail", "5", "--no-log-prefix").stdout
         print(logs, file=sys.stderr)
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
+
+
+def wait_for_nginx() -> None:
+    """Until nginx has found the application, which may be healthy a second earlier."""
+    deadline = time.monotonic() + 20
+    while run(
+        "docker", "compose", "exec", "--no-TTY", "nginx", "healthcheck", "/application"
+    ).returncode:
+        if time.monotonic() > deadline:
+            die("nginx does not reach the application", "make ps; make logs")
 
 
 def say_where() -> None:
