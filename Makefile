@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
+.PHONY: help up down reload purge clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -21,6 +21,9 @@ down: ## stop and remove the containers; volumes stay
 
 reload: ## let nginx load a replaced certificate; checks it first, drops no request
 	@docker compose exec --no-TTY nginx reload
+
+purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
+	@docker compose exec --no-TTY nginx purge $(if $(URL),"$$URL")
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py

@@ -12,8 +12,13 @@ def handshake(stack: Clone, name: str | None = "localhost", **changes) -> ssl.SS
     context.check_hostname = False
     for attribute, value in changes.items():
         setattr(context, attribute, value)
+    return connect(stack, context, name)
+
+
+def connect(stack: Clone, tls: ssl.SSLContext, name: str | None = "localhost") -> ssl.SSLSocket:
+    """The same with a client's settings that are there already, for many connections."""
     plain = socket.create_connection(("127.0.0.1", stack.https_port), timeout=5)
-    return context.wrap_socket(plain, server_hostname=name)
+    return tls.wrap_socket(plain, server_hostname=name)
 
 
 def exchange(connection: socket.socket, request: bytes) -> bytes:

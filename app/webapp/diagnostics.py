@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+import uuid
 
 from flask import Blueprint, abort, current_app, request, session
 
@@ -19,7 +20,7 @@ blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
 
 @blueprint.after_request
 def uncached(response):
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
@@ -50,6 +51,30 @@ def echo():
         "worker": os.getpid(),
         "version": current_app.config["APP_VERSION"],
     }
+
+
+@blueprint.get("/page")
+def page():
+    """A page of which no two are alike.
+
+    Cache-Control is what `cache` says, Vary what `vary` says; with `cookie=1` it sets one. It takes
+    `ms` milliseconds and has `bytes` of padding.
+    """
+    headers = {
+        name: request.args[argument]
+        for name, argument in (("Cache-Control", "cache"), ("Vary", "vary"))
+        if argument in request.args
+    }
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        abort(400, "cache and vary must be printable ASCII.")
+    if bounded("cookie", 0, 1):
+        headers["Set-Cookie"] = "visitor=one"
+    time.sleep(bounded("ms", 0, LONGEST_MS) / 1000)
+    return {
+        "id": uuid.uuid4().hex,
+        "language": request.headers.get("Accept-Language"),
+        "padding": "x" * bounded("bytes", 0, LARGEST_MB * 1024),
+    }, headers
 
 
 @blueprint.get("/hello")
@@ -116,6 +141,14 @@ def session_value():
     return {"value": session.get("value")}
 
 
+def signed(response):
+    """Who answered, for tests that count what reached whom."""
+    response.headers["X-Replica"] = socket.gethostname()
+    response.headers["X-Version"] = current_app.config["APP_VERSION"]
+    return response
+
+
 def init_app(app):
     if app.config["APP_ENV"] == "testing":
         app.register_blueprint(blueprint)
+        app.after_request(signed)

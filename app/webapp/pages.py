@@ -9,11 +9,15 @@ from . import request_id, static_files
 
 blueprint = Blueprint("pages", __name__)
 
+# For pages that are the same for everybody and set no cookie. nginx asks for such a page once a
+# second at most, and gives out the old one for up to a minute more while the application is slow
+# or away: nginx/templates/cache.conf.template.
+SHARED = "public, max-age=1, stale-while-revalidate=60, stale-if-error=60"
+
 
 @blueprint.get("/")
 def index():
-    """The same for everybody and without a cookie, so that a proxy may keep it for a second."""
-    return render_template("index.html"), {"Cache-Control": "public, max-age=1"}
+    return render_template("index.html"), {"Cache-Control": SHARED}
 
 
 @blueprint.get("/api/request")

@@ -1,6 +1,11 @@
 """A load balancer in front: believed where TRUSTED_PROXIES names it, and nobody else."""
 
+import json
+import socket
+
+import httpx
 import pytest
+import raw
 
 VISITOR, SPOOFED = "203.0.113.9", "198.51.100.6"
 
@@ -54,12 +59,33 @@ def test_the_visitors_address_is_everywhere(behind_a_proxy, header, address):
 
 
 @pytest.mark.parametrize(
-    ("proto", "scheme"), [("http", "http"), ("https", "https"), ("x", "https")]
+    ("port", "proto", "status"),
+    [
+        *(("https", "https", 200), ("https", "x", 200), ("https", "http", 308)),
+        *(("http", "https", 200), ("http", "x", 308), ("http", "http", 308), ("http", "", 308)),
+    ],
 )
-def test_the_visitors_scheme(behind_a_proxy, proto, scheme):
-    with behind_a_proxy.client() as client:
-        echo = client.get("/diagnostics/echo", headers={"X-Forwarded-Proto": proto}).json()
-    assert echo["scheme"] == scheme
+def test_a_visitor_by_https_is_served_and_another_sent_there(behind_a_proxy, port, proto, status):
+    """Whether the load balancer speaks TLS to nginx or ends it and speaks plain HTTP."""
+    stack = behind_a_proxy
+    address = stack.url if port == "https" else f"http://localhost:{stack.http_port}"
+    with stack.client() as client:
+        answer = client.get(f"{address}/diagnostics/echo", headers={"X-Forwarded-Proto": proto})
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["scheme"] == "https"
+    else:
+        assert answer.headers["Location"] == f"{stack.url}/diagnostics/echo"
+
+
+def test_plain_http_from_a_load_balancer_has_static_files_and_hides_the_rest(behind_a_proxy):
+    with httpx.Client(
+        base_url=f"http://localhost:{behind_a_proxy.http_port}",
+        headers={"X-Forwarded-Proto": "https"},
+    ) as client:
+        assert client.get(behind_a_proxy.style_sheet()).status_code == 200
+        assert client.get("/metrics").status_code == 404
+        assert client.request("FOOBAR", "/").status_code == 405
 
 
 def test_somebody_who_is_no_proxy_is_not_believed(behind_a_proxy):
@@ -73,17 +99,69 @@ connection.sock = context.wrap_socket(socket.create_connection(("nginx", 8443)),
 forged = {{"X-Forwarded-For": "{SPOOFED}", "X-Forwarded-Proto": "http"}}
 connection.request("GET", "/diagnostics/echo", headers=forged)
 echo = json.load(connection.getresponse())
-print(echo["remote_addr"], echo["scheme"], connection.sock.getsockname()[0])
+plain = http.client.HTTPConnection("nginx", 8080)
+plain.request("GET", "/", headers={{"Host": "localhost", "X-Forwarded-Proto": "https"}})
+own, status = connection.sock.getsockname()[0], plain.getresponse().status
+print(echo["remote_addr"], echo["scheme"], own, status)
 """
     answer = behind_a_proxy.run(
         *("docker", "run", "--rm", "--network", f"{behind_a_proxy.name}_edge"),
         *(behind_a_proxy.inspect("app")[0]["Image"], "python", "-c", script),
     )
-    address, scheme, own = answer.stdout.split()
-    assert (address, scheme) == (own, "https")
+    address, scheme, own, plain = answer.stdout.split()
+    assert (address, scheme, plain) == (own, "https", "308")
 
 
 def test_hsts_when_it_is_set(behind_a_proxy):
     with behind_a_proxy.client() as client:
         for path in ("/diagnostics/hello", "/nowhere", "/metrics", behind_a_proxy.style_sheet()):
             assert client.get(path).headers.get_list("Strict-Transport-Security") == ["max-age=300"]
+        # RFC 6797, 7.2.
+        plain = client.get(f"http://localhost:{behind_a_proxy.http_port}/")
+        assert "Strict-Transport-Security" not in plain.headers
+
+
+@pytest.fixture(scope="module")
+def behind_the_proxy_protocol(behind_a_proxy):
+    """The same behind a load balancer that passes TCP on. Last here: the settings stay on."""
+    behind_a_proxy.write_settings(PROXY_PROTOCOL="on")
+    try:
+        behind_a_proxy.make("up")
+        yield behind_a_proxy
+    finally:
+        del behind_a_proxy.settings["PROXY_PROTOCOL"]
+
+
+def ask(stack, ahead: bytes, port: str) -> bytes:
+    """The answer to a request for an echo on a connection that begins with `ahead`."""
+    context = stack.tls()
+    request = b"GET /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    request += b"X-Forwarded-For: %s\r\nX-Forwarded-Proto: http\r\n\r\n" % SPOOFED.encode()
+    connection = socket.create_connection(
+        ("127.0.0.1", stack.https_port if port == "https" else stack.http_port), timeout=5
+    )
+    connection.sendall(ahead)
+    if port == "https":
+        connection = context.wrap_socket(connection, server_hostname="localhost")
+    return raw.exchange(connection, request)
+
+
+def test_the_visitors_address_by_proxy_protocol(behind_the_proxy_protocol):
+    stack = behind_the_proxy_protocol
+    ahead = f"PROXY TCP4 {VISITOR} 192.0.2.1 4711 443\r\n".encode()
+    answer = ask(stack, ahead, "https")
+    echo = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (echo["remote_addr"], echo["scheme"]) == (VISITOR, "https")
+    assert stack.lines_of(echo["request_id"], "nginx")[0]["client"]["address"] == VISITOR
+    assert ask(stack, ahead, "http").split()[1] == b"308"
+
+
+@pytest.mark.parametrize("port", ["http", "https"])
+def test_without_the_proxy_protocol_where_it_is_on_nobody_is_served(
+    behind_the_proxy_protocol, port
+):
+    try:
+        answer = ask(behind_the_proxy_protocol, b"", port)
+    except OSError:
+        answer = b""
+    assert answer == b""

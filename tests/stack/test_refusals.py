@@ -246,6 +246,8 @@ NGINX_SETTINGS = {
     "proxies": ("TRUSTED_PROXIES", "10.0.0.0/8 everybody"),
     "hsts": ("HSTS", "forever"),
     "hsts on localhost": ("HSTS", "max-age=300"),
+    "proxy protocol": ("PROXY_PROTOCOL", "maybe"),
+    "proxy protocol from nobody": ("PROXY_PROTOCOL", "on"),
 }
 
 

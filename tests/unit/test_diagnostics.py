@@ -53,3 +53,22 @@ def test_session(client):
     assert client.get("/diagnostics/session", **secure).json == {"value": None}
     client.get("/diagnostics/session?value=7", **secure)
     assert client.get("/diagnostics/session", **secure).json == {"value": "7"}
+
+
+def test_page_is_as_cacheable_as_it_is_asked_to_be(client):
+    answers = [client.get("/diagnostics/page?cache=public&vary=Accept&bytes=9") for _ in range(2)]
+    assert answers[0].headers["Cache-Control"] == "public"
+    assert answers[0].headers["Vary"] == "Accept"
+    assert answers[0].json["padding"] == "x" * 9
+    assert answers[0].json["id"] != answers[1].json["id"]
+    assert "Set-Cookie" in client.get("/diagnostics/page?cookie=1").headers
+    assert client.get("/diagnostics/page?cache=a%0d%0ab").status_code == 400
+
+
+def test_every_answer_says_who_gave_it(client, make_app):
+    for path in ("/", "/nowhere"):
+        assert {"X-Replica", "X-Version"} <= set(client.get(path).headers.keys())
+    production = (
+        make_app(APP_ENV="production").test_client().get("/", headers={"Host": "localhost"})
+    )
+    assert "X-Replica" not in production.headers

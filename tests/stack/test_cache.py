@@ -1,0 +1,283 @@
+"""Answers that nginx keeps for a moment: whose, for whom, for how long."""
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from clone import Clone, wait_until
+
+NUMBERS = count()
+
+
+def page(**parameters) -> str:
+    """The path of a page that no test has asked for before; no two answers to it are alike."""
+    return f"/diagnostics/page?{urlencode({'test': next(NUMBERS), **parameters})}"
+
+
+def asked(stack: Clone, path: str) -> int:
+    """How often the application was asked for it, as its log says once later requests are in it."""
+    with stack.client() as client:
+        later = client.post("/diagnostics/echo").headers["X-Request-ID"]
+    stack.lines_of(later, "app")
+    urls = [line["url"] for line in stack.log("app") if "url" in line]
+    return ["?".join(filter(None, (url["path"], url.get("query")))) for url in urls].count(path)
+
+
+@contextmanager
+def paused(stack: Clone):
+    stack.compose("pause", "app")
+    try:
+        yield
+    finally:
+        stack.compose("unpause", "app")
+
+
+def test_a_public_answer_is_kept_and_its_state_is_in_header_and_log(stack, client):
+    path = page(cache="public, max-age=30")
+    first, second = client.get(path), client.get(path)
+    assert first.json() == second.json()
+    states = [answer.headers["X-Cache-Status"] for answer in (first, second)]
+    assert states == ["MISS", "HIT"]
+    ids = [answer.headers["X-Request-ID"] for answer in (first, second)]
+    assert ids[0] != ids[1]
+    logged = [stack.lines_of(name, "nginx")[0]["nginx"]["cache"]["status"] for name in ids]
+    assert logged == states
+    assert asked(stack, path) == 1
+
+
+NOT_KEPT = {
+    "nothing said": {},
+    "no-store": {"cache": "no-store"},
+    "not called public": {"cache": "max-age=30"},
+    "private": {"cache": "private, max-age=30"},
+    "public only in a word": {"cache": "x-public=1, max-age=30"},
+    "public but no-cache": {"cache": "public, no-cache, max-age=30"},
+    "with a cookie": {"cache": "public, max-age=30", "cookie": "1"},
+    "differs in everything": {"cache": "public, max-age=30", "vary": "*"},
+    "large": {"cache": "public, max-age=30", "bytes": "1000000"},
+}
+
+
+@pytest.mark.parametrize("parameters", NOT_KEPT.values(), ids=NOT_KEPT)
+def test_what_the_application_does_not_give_to_all_is_not_kept(client, parameters):
+    path, identities = page(**parameters), set()
+    for _ in range(3):
+        answer = client.get(path)
+        client.cookies.clear()
+        assert answer.headers["X-Cache-Status"] == "MISS"
+        identities.add(answer.json()["id"])
+    assert len(identities) == 3
+
+
+SOMEBODYS = {
+    "cookie": {"Cookie": "anything=1"},
+    "session": {"Cookie": "__Host-session=x"},
+    "authorization": {"Authorization": "Bearer x"},
+    "part": {"Range": "bytes=0-9"},
+}
+
+
+@pytest.mark.parametrize("headers", SOMEBODYS.values(), ids=SOMEBODYS)
+def test_somebodys_own_request_neither_fills_the_cache_nor_is_answered_from_it(client, headers):
+    path = page(cache="public, max-age=30")
+    own = client.get(path, headers=headers)
+    assert own.headers["X-Cache-Status"] == "BYPASS"
+    kept = client.get(path)
+    assert kept.headers["X-Cache-Status"] == "MISS"
+    again = client.get(path, headers=headers)
+    assert again.headers["X-Cache-Status"] == "BYPASS"
+    assert len({answer.json()["id"] for answer in (own, kept, again)}) == 3
+
+
+def test_a_body_and_other_methods_pass_the_cache(client):
+    path = page(cache="public, max-age=30")
+    client.get(path)
+    assert client.request("GET", path, content=b"x").headers["X-Cache-Status"] == "BYPASS"
+    assert client.delete(path).headers["X-Cache-Status"] == "BYPASS"
+
+
+def test_what_changes_the_answer_is_part_of_the_key(client):
+    path = page(cache="public, max-age=30", vary="Accept-Language")
+
+    def identity(path: str, language: str) -> str:
+        return client.get(path, headers={"Accept-Language": language}).json()["id"]
+
+    german, english = identity(path, "de"), identity(path, "en")
+    assert german != english
+    assert identity(path, "de") == german
+    assert identity(path, "en") == english
+    assert identity(f"{path}&more", "de") != german
+    assert client.head(path, headers={"Accept-Language": "de"}).headers["X-Cache-Status"] == "HIT"
+
+
+def test_two_visitors_at_once_get_nothing_of_each_other(stack):
+    path = page(cache="public, max-age=30")
+
+    def visit(number: int):
+        with stack.client(http2=number % 2 == 0) as client:
+            return client.get(path, headers={"User-Agent": f"visitor {number}"})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(visit, range(32)))
+    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 32
+    assert {"HIT"} < {answer.headers["X-Cache-Status"] for answer in answers}
+    for answer in answers:
+        assert "Set-Cookie" not in answer.headers
+        assert len(answer.headers.get_list("X-Request-ID")) == 1
+        # The body carries no request's id or address.
+        assert not re.search(r"request_id|172\.", answer.text)
+
+
+def test_concurrent_misses_of_the_start_page_become_one(stack, client):
+    client.get("/diagnostics/hello")
+    stack.make("purge")
+    before, tls = asked(stack, "/"), stack.tls()
+    with ThreadPoolExecutor(30) as pool:
+        with paused(stack):
+            answers = [pool.submit(httpx.get, stack.url, verify=tls) for _ in range(30)]
+            wait_until(lambda: under_way(stack) >= 30, 4, "30 requests that wait")
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert asked(stack, "/") - before == 1
+
+
+def under_way(stack: Clone) -> int:
+    """Connections on which nginx has read a request and not answered it."""
+    request = r"GET /stub_status HTTP/1.0\r\n\r\n"
+    script = f"exec 3<>/dev/tcp/127.0.0.1/8081; printf '{request}' >&3; cat <&3"
+    # One of them is the question itself.
+    return int(re.search(r"Writing: (\d+)", stack.execute("nginx", "bash", "-c", script))[1]) - 1
+
+
+def test_answers_that_are_not_kept_do_not_wait_for_each_other(stack):
+    path = page(ms=500)
+    begin = time.monotonic()
+    with stack.client() as client, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.get(path), range(8)))
+    assert time.monotonic() - begin < 2
+
+
+def test_the_old_answer_is_given_while_one_request_gets_the_new(stack, client):
+    path = page(cache="public, max-age=1, stale-while-revalidate=60", ms=3000)
+    old, tls = client.get(path).json(), stack.tls()
+
+    def visit(_: int = 0) -> httpx.Response:
+        # Each on a connection of its own: on that of the request which gets the new answer, the
+        # next one has to wait for it in HTTP/1.1.
+        return httpx.get(f"{stack.url}{path}", verify=tls)
+
+    wait_until(lambda: visit().headers["X-Cache-Status"] == "STALE", 5, "a second later")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(visit, range(10)))
+    assert {answer.headers["X-Cache-Status"] for answer in answers} == {"UPDATING"}
+    assert {answer.json()["id"] for answer in answers} == {old["id"]}
+    wait_until(lambda: visit().json() != old, 5, "the new answer")
+    assert asked(stack, path) == 2
+
+
+def outlived(stack: Clone, path: str, patience: float) -> float:
+    """For how many seconds the answer of just now is given out, each time within `patience`."""
+    tls, begin, last = stack.tls(), time.monotonic(), 0.0
+
+    def visit() -> httpx.Response:
+        return httpx.get(f"{stack.url}{path}", verify=tls, timeout=patience)
+
+    old = visit().json()
+    with suppress(httpx.TimeoutException):
+        while (answer := visit()).is_success and answer.json() == old:
+            last = time.monotonic() - begin
+            time.sleep(0.1)
+    return last
+
+
+def test_an_old_answer_bridges_a_slow_application_and_no_longer_than_stated(stack, client):
+    path = page(cache="public, max-age=1, stale-while-revalidate=4")
+    client.get(path)
+    with paused(stack):
+        # nginx counts in whole seconds.
+        assert 3.5 < outlived(stack, path, patience=1) < 6.5
+
+
+def test_an_old_answer_bridges_a_dead_application_and_no_longer_than_stated(stack, client):
+    path, fresh_only = (
+        page(cache="public, max-age=1, stale-if-error=4"),
+        page(cache="public, max-age=1"),
+    )
+    client.get(path), client.get(fresh_only)
+    stack.compose("kill", "app")
+    try:
+        # Until Docker forgets the container, a request waits for proxy_connect_timeout.
+        assert 3.5 < outlived(stack, path, patience=4) < 6.5
+        assert client.get(fresh_only).status_code in (502, 504)
+    finally:
+        start(stack)
+
+
+def start(stack: Clone) -> None:
+    """Start the application's container again, until nginx has found it."""
+    stack.compose("start", "app")
+    stack.make("up")
+
+
+def test_the_start_page_outlives_the_application(stack, client):
+    client.get("/")
+    stack.compose("kill", "app")
+    try:
+        states = set()
+        while not states & {"STALE", "UPDATING"}:
+            answer = client.get("/")
+            assert answer.status_code == 200
+            states.add(answer.headers["X-Cache-Status"])
+            time.sleep(0.1)
+    finally:
+        start(stack)
+
+
+def test_purge(stack, client):
+    one, other = (page(cache="public, max-age=60", vary="Accept-Language") for _ in range(2))
+    visits = [(path, {"Accept-Language": name}) for path in (one, other) for name in ("de", "en")]
+
+    def identities() -> list[str]:
+        return [client.get(path, headers=headers).json()["id"] for path, headers in visits]
+
+    first = identities()
+    assert identities() == first
+    # The address of one page, with characters that mean something to a shell and to grep.
+    assert stack.make("purge", f"URL={one}").stdout == "purged 2\n"
+    second = identities()
+    assert second[2:] == first[2:]
+    assert not set(second[:2]) & set(first)
+    assert stack.make("purge", "URL=/.*").stdout == "purged 0\n"
+    assert identities() == second
+    assert int(stack.make("purge").stdout.split()[1]) >= 4
+    assert not set(identities()) & set(second)
+    refused = stack.make("purge", "URL=news", check=False)
+    assert refused.returncode != 0
+    assert "does not begin with a slash" in refused.stderr
+
+
+def test_a_full_cache_keeps_nothing_and_answers_all(stack, client):
+    path = page(cache="public, max-age=60", bytes="500000")
+    filler = "/var/cache/nginx/filler"
+    stack.execute("nginx", "dd", "if=/dev/zero", f"of={filler}", "bs=64k", check=False)
+    try:
+        # The health check looks every five seconds.
+        wait_until(lambda: status(client, path) == 200, 7, "an answer")
+        answers = [client.get(path) for _ in range(50)]
+        assert {len(answer.json()["padding"]) for answer in answers} == {500_000}
+        assert {answer.headers["X-Cache-Status"] for answer in answers} == {"BYPASS"}
+    finally:
+        stack.execute("nginx", "rm", filler)
+    wait_until(lambda: client.get(path).headers["X-Cache-Status"] == "HIT", 7, "an answer kept")
+
+
+def status(client: httpx.Client, path: str) -> int:
+    """0: broken off."""
+    try:
+        return client.get(path).status_code
+    except httpx.RemoteProtocolError:
+        return 0
