@@ -96,6 +96,19 @@ class Clone:
         lines = [f'{name}="{value}"\n' for name, value in self.settings.items()]
         (self.folder / ".env").write_text("".join(lines))
 
+    @contextmanager
+    def changed(self, **settings: str) -> Iterator["Clone"]:
+        """The stack with other settings, until the end of the block."""
+        before = dict(self.settings)
+        self.write_settings(**settings)
+        try:
+            self.make("up")
+            yield self
+        finally:
+            self.settings = before
+            self.write_settings()
+            self.make("up")
+
     def run(self, *command: str, check: bool = True, **environment: str):
         """Run a command in the clone: its completed process, output as text."""
         own = {
@@ -133,6 +146,10 @@ class Clone:
     def execute(self, service: str, *command: str, check: bool = True) -> str:
         """Run a command in the service's container and give back what it printed."""
         return self.compose("exec", "--no-TTY", service, *command, check=check).stdout
+
+    def children(self, service: str) -> list[int]:
+        """Process ids, as the container numbers them, of what its first process has started."""
+        return [int(pid) for pid in self.execute(service, "cat", "/proc/1/task/1/children").split()]
 
     def is_healthy(self, service: str) -> bool:
         return all(

@@ -2,6 +2,9 @@
 
 import socket
 import ssl
+import time
+from collections.abc import Iterable
+from http.client import HTTPResponse
 
 from clone import Clone
 
@@ -35,3 +38,25 @@ def get(stack: Clone, path: str) -> int:
     """The status of a GET for exactly this path."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     return int(exchange(handshake(stack), request.encode()).split()[1])
+
+
+def statuses_after_gaps(stack: Clone, gaps: Iterable[float], number: int = 200) -> set[int]:
+    """What POSTs get, `number` of them side by side, time and again with gaps of so many seconds.
+
+    So many at once use all connections that nginx keeps to the application, the oldest included.
+    """
+    tls, statuses = stack.tls(), set()
+    for gap in (0, *gaps):
+        time.sleep(gap)
+        connections = [connect(stack, tls) for _ in range(number)]
+        for connection in connections:
+            connection.sendall(
+                b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                b"Content-Length: 4\r\n\r\nbody"
+            )
+        for connection in connections:
+            with connection:
+                answer = HTTPResponse(connection)
+                answer.begin()
+                statuses.add(answer.status)
+    return statuses

@@ -99,7 +99,7 @@ def work():
     return {"kind": kind, "ms": ms, "worker": os.getpid()}
 
 
-@blueprint.get("/memory")
+@blueprint.route("/memory", methods=METHODS)
 def memory():
     """Hold `mb` megabytes for `seconds`."""
     mb, seconds = bounded("mb", 1, LARGEST_MB), bounded("seconds", 0, LONGEST_MS // 1000)

@@ -21,7 +21,7 @@ def docker(*words: str, check: bool = True, **options) -> subprocess.CompletedPr
     command = ["docker", *words]
     answer = subprocess.run(command, capture_output=True, check=False, **options)
     if check and answer.returncode:
-        said = (answer.stdout[-3000:] + answer.stderr[-3000:]).decode(errors="replace")
+        said = (answer.stdout[-30000:] + answer.stderr[-30000:]).decode(errors="replace")
         raise AssertionError(f"{words[-1]} exited with {answer.returncode}:\n{said}")
     return answer
 

@@ -1,5 +1,6 @@
 """The stack under test: started once from a fresh clone, used by every test, removed at the end."""
 
+import load
 import pytest
 from clone import Clone, leftovers
 
@@ -24,3 +25,10 @@ def client(stack):
     """An HTTP/1.1 client of the stack over TLS."""
     with stack.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def loaded(stack):
+    """The stack with limits that a load from one address does not reach."""
+    with stack.changed(**load.LIMITS):
+        yield stack

@@ -125,9 +125,7 @@ def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
 
 
 def test_logs_for_people(stack):
-    stack.write_settings(LOG_FORMAT="text")
-    try:
-        stack.make("up")
+    with stack.changed(LOG_FORMAT="text"):
         with stack.client() as client:
             client.get("/diagnostics/hello")
         container = stack.containers("app")[0]
@@ -138,7 +136,3 @@ def test_logs_for_people(stack):
         )[0]
         assert not line.startswith("{")
         assert "200" in line
-    finally:
-        del stack.settings["LOG_FORMAT"]
-        stack.write_settings()
-        stack.make("up")

@@ -9,16 +9,8 @@ import pytest
 @pytest.fixture(scope="module")
 def limited(stack):
     """The stack with limits that a test reaches without load."""
-    limits = {"RATE_LIMIT": "20", "RATE_BURST": "30", "CONNECTION_LIMIT": "8"}
-    stack.write_settings(**limits)
-    try:
-        stack.make("up")
+    with stack.changed(RATE_LIMIT="20", RATE_BURST="30", CONNECTION_LIMIT="8"):
         yield stack
-    finally:
-        for name in limits:
-            del stack.settings[name]
-        stack.write_settings()
-        stack.make("up")
 
 
 def forget() -> None:

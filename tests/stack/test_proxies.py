@@ -20,20 +20,9 @@ def behind_a_proxy(stack):
         *("docker", "network", "inspect", f"{stack.name}_edge"),
         *("--format", "{{(index .IPAM.Config 0).Gateway}}"),
     ).stdout.strip()
-    settings = {
-        "TRUSTED_PROXIES": f"{gateway} 192.0.2.0/24",
-        "SERVER_NAME": ".localhost",
-        "HSTS": "max-age=300",
-    }
-    stack.write_settings(**settings)
-    try:
-        stack.make("up")
+    trusted = f"{gateway} 192.0.2.0/24"
+    with stack.changed(TRUSTED_PROXIES=trusted, SERVER_NAME=".localhost", HSTS="max-age=300"):
         yield stack
-    finally:
-        for name in settings:
-            del stack.settings[name]
-        stack.write_settings()
-        stack.make("up")
 
 
 FORWARDED = {
@@ -123,13 +112,9 @@ def test_hsts_when_it_is_set(behind_a_proxy):
 
 @pytest.fixture(scope="module")
 def behind_the_proxy_protocol(behind_a_proxy):
-    """The same behind a load balancer that passes TCP on. Last here: the settings stay on."""
-    behind_a_proxy.write_settings(PROXY_PROTOCOL="on")
-    try:
-        behind_a_proxy.make("up")
+    """The same behind a load balancer that passes TCP on."""
+    with behind_a_proxy.changed(PROXY_PROTOCOL="on"):
         yield behind_a_proxy
-    finally:
-        del behind_a_proxy.settings["PROXY_PROTOCOL"]
 
 
 def ask(stack, ahead: bytes, port: str) -> bytes:

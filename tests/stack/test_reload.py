@@ -1,11 +1,10 @@
 """`make reload`: a replaced certificate is loaded, a broken one refused, and no request lost."""
 
 import ssl
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from clone import wait_until
+from load import Load
 
 KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /tmp/new.key"
 PAIR = {
@@ -73,51 +72,11 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(stack, client):
         stack.make("reload")
 
 
-@pytest.fixture
-def unlimited(stack):
-    """The stack with limits that four busy clients do not reach."""
-    limits = {"RATE_LIMIT": "100000", "RATE_BURST": "1000"}
-    stack.write_settings(**limits)
-    try:
-        stack.make("up")
-        yield stack
-    finally:
-        for name in limits:
-            del stack.settings[name]
-        stack.write_settings()
-        stack.make("up")
-
-
-def test_reloads_under_load_lose_no_request(unlimited):
-    """POSTs, which neither nginx nor the client repeats, over kept-alive connections."""
-    stack = unlimited
-    stop = threading.Event()
-
-    def load(number: int) -> tuple[int, list[str]]:
-        sent, failed = 0, []
-        with stack.client() as client:
-            while not stop.is_set():
-                sent += 1
-                try:
-                    answer = client.post("/diagnostics/echo", content=f"{number}-{sent}")
-                    if answer.status_code != 200:
-                        failed.append(str(answer.status_code))
-                except Exception as error:
-                    failed.append(repr(error))
-        return sent, failed
-
-    def workers() -> int:
-        return stack.run("docker", "top", stack.containers("nginx")[0]).stdout.count("worker")
-
-    with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load, number) for number in range(4)]
-        try:
-            for _ in range(30):
-                # Replaced workers stay for a while, and pids_limit counts them.
-                wait_until(lambda: workers() < 40, 60, "replaced workers to end")
-                stack.execute("nginx", "reload")
-        finally:
-            stop.set()
-        results = [load.result() for load in loads]
-    assert [failed for _, failed in results] == [[]] * 4
-    assert sum(sent for sent, _ in results) > 1000
+def test_reloads_under_load_lose_no_request(loaded):
+    with Load(loaded) as load:
+        for _ in range(30):
+            # Replaced workers stay for a while, and pids_limit counts them.
+            wait_until(lambda: len(loaded.children("nginx")) < 40, 60, "replaced workers to end")
+            loaded.execute("nginx", "reload")
+    assert load.failed == []
+    assert len(load.results) > 1000

@@ -35,17 +35,11 @@ def test_a_supplied_certificate_is_served_and_left_alone(stack):
     for name, content in own.items():
         (folder / name).write_text(content)
         (folder / name).chmod(0o644)
-    stack.write_settings(CERTIFICATES="./own certificates")
-    try:
-        stack.make("up")
+    with stack.changed(CERTIFICATES="./own certificates"):
         served = ssl.get_server_certificate(("localhost", stack.https_port))
         assert served.strip() == own["fullchain.pem"].strip()
         stack.make("up")
         assert {name: (folder / name).read_text() for name in own} == own
-    finally:
-        del stack.settings["CERTIFICATES"]
-        stack.write_settings()
-        stack.make("up")
 
 
 # Made by the container's openssl, since a host need not have one.

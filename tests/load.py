@@ -1,0 +1,86 @@
+"""Load on a running stack, half of it POST, and what became of each request."""
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx
+from clone import Clone
+
+# One client's limits that the load does not reach; the limiter stays on.
+LIMITS = {"RATE_LIMIT": "100000", "RATE_BURST": "10000", "CONNECTION_LIMIT": "5000"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One request; times in seconds of time.monotonic()."""
+
+    number: int
+    method: str
+    begin: float
+    end: float
+    status: int  # 0: no answer
+    replica: str
+    version: str
+    error: str
+
+
+class Load:
+    """Clients that ask one request after the other on kept-alive connections, in a `with` block.
+
+    Every other request is a POST, which neither nginx nor the client repeats; no answer is kept in
+    a cache. Each goes to /diagnostics/echo?load=NUMBER, a number of its own.
+    """
+
+    def __init__(self, stack: Clone, clients: int = 4, timeout: float = 40):
+        self.stack, self.timeout = stack, timeout
+        self.results: list[Result] = []
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self.ask, daemon=True) for _ in range(clients)]
+
+    numbers = itertools.count()
+
+    def __enter__(self) -> "Load":
+        self.tls = self.stack.tls()
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def ask(self) -> None:
+        options = {"base_url": self.stack.url, "verify": self.tls, "timeout": self.timeout}
+        with httpx.Client(**options) as client:
+            while not self.stop.is_set():
+                number = next(self.numbers)
+                method, begin = ("GET", "POST")[number % 2], time.monotonic()
+                status, headers, error = 0, {}, ""
+                try:
+                    answer = client.request(method, f"/diagnostics/echo?load={number}")
+                    status, headers = answer.status_code, answer.headers
+                except httpx.HTTPError as exception:
+                    error = repr(exception)
+                self.results.append(
+                    Result(
+                        number,
+                        method,
+                        begin,
+                        time.monotonic(),
+                        status,
+                        headers.get("X-Replica", ""),
+                        headers.get("X-Version", ""),
+                        error,
+                    )
+                )
+
+    @property
+    def failed(self) -> list[Result]:
+        return [result for result in self.results if result.status != 200]
+
+    def good_since(self, moment: float) -> bool:
+        """Has a request that began after `moment` been answered with 200?"""
+        return any(result.status == 200 and result.begin > moment for result in self.results[-50:])
