@@ -65,9 +65,9 @@ soak: $(VENV)/ready ## the proofs that take longer than `make test` may
 	@scripts/engine.sh if-needed
 	@pytest tests/soak
 
-bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials
+bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients
 	@scripts/engine.sh if-needed
-	@PYTHONPATH=tests python tests/bench/compare.py
+	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
 
 requirements: $(VENV)/ready ## lock the Python dependencies again
 	@scripts/lock.sh

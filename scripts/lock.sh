@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make requirements`: writes requirements.txt, every package with its version and hashes, from the
-# requirements.in beside it, for the application and for lint and tests.
+# requirements.in beside it, for the application, for lint and tests, and for a tool apart.
 # Versions that still fit stay, but for UPGRADE=all, or UPGRADE=flask for that package alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,3 +30,4 @@ lock() {
 lock app
 # Keeps to the application's versions where both need a package.
 lock tests
+lock tests/stack/scanners

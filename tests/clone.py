@@ -151,6 +151,32 @@ class Clone:
         """Process ids, as the container numbers them, of what its first process has started."""
         return [int(pid) for pid in self.execute(service, "cat", "/proc/1/task/1/children").split()]
 
+    @contextmanager
+    def paused(self, service: str) -> Iterator[None]:
+        """The service's processes frozen, until the end of the block."""
+        self.compose("pause", service)
+        try:
+            yield
+        finally:
+            self.compose("unpause", service)
+
+    @contextmanager
+    def image(self, folder: str) -> Iterator[str]:
+        """An image for a test, from a folder of tests/stack, on the application's base image."""
+        name = f"{self.name}-{folder}"
+        base = self.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
+        certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+        secret = certificates if certificates.exists() else Path("/dev/null")
+        self.run(
+            *("docker", "build", "--quiet", f"--label=org.opencontainers.image.base.name={base}"),
+            *(f"--build-arg=PYTHON_IMAGE={base}", f"--secret=id=ca_certificates,src={secret}"),
+            *("--tag", name, str(ROOT / "tests/stack" / folder)),
+        )
+        try:
+            yield name
+        finally:
+            self.run("docker", "rmi", name, check=False)
+
     def is_healthy(self, service: str) -> bool:
         return all(
             container["State"].get("Health", {}).get("Status") == "healthy"

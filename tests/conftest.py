@@ -1,8 +1,11 @@
-"""What unit tests and stack tests share: which skips a continuous integration run may have."""
+"""What tests share: the running stack, and which skips a continuous integration run may have."""
 
 import os
 
+import load
 import pytest
+from clone import Clone, leftovers, wait_until
+from load import Load
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
 SKIPS_ALLOWED_IN_CI = {
@@ -22,3 +25,52 @@ def pytest_runtest_makereport(item, call):
                 f"skipped in CI for a reason that tests/conftest.py does not list: {reason}"
             )
     return report
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """A running stack, as production but with the diagnostics pages (app/webapp/diagnostics.py).
+
+    Its folder has a space in its name, since users' folders do.
+    """
+    clone = Clone(tmp_path_factory.mktemp("clone") / "a fresh clone", APP_ENV="testing")
+    try:
+        clone.make("up")
+        yield clone
+    finally:
+        clone.remove()
+    assert leftovers(clone.name) == []
+
+
+@pytest.fixture
+def client(stack):
+    """An HTTP/1.1 client of the stack over TLS."""
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def loaded(stack):
+    """The stack with limits that a load from one address does not reach."""
+    with stack.changed(**load.LIMITS):
+        yield stack
+
+
+@pytest.fixture
+def replicas(loaded):
+    """Three containers of the application."""
+
+    def scale(number: int) -> None:
+        loaded.compose(
+            *("up", "--detach", "--no-build", "--no-recreate", "--wait"),
+            *("--scale", f"app={number}", "app"),
+        )
+
+    scale(3)
+    # nginx has found them all.
+    with Load(loaded) as load:
+        wait_until(
+            lambda: len({r.replica for r in load.results if r.replica}) == 3, 10, "all three"
+        )
+    yield loaded
+    scale(1)

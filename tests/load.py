@@ -30,11 +30,12 @@ class Load:
     """Clients that ask one request after the other on kept-alive connections, in a `with` block.
 
     Every other request is a POST, which neither nginx nor the client repeats; no answer is kept in
-    a cache. Each goes to /diagnostics/echo?load=NUMBER, a number of its own.
+    a cache. Each goes to /diagnostics/echo?load=NUMBER, a number of its own. `pause`: seconds that
+    a client waits between two.
     """
 
-    def __init__(self, stack: Clone, clients: int = 4, timeout: float = 40):
-        self.stack, self.timeout = stack, timeout
+    def __init__(self, stack: Clone, clients: int = 4, timeout: float = 40, pause: float = 0):
+        self.stack, self.timeout, self.pause = stack, timeout, pause
         self.results: list[Result] = []
         self.stop = threading.Event()
         self.threads = [threading.Thread(target=self.ask, daemon=True) for _ in range(clients)]
@@ -55,7 +56,7 @@ class Load:
     def ask(self) -> None:
         options = {"base_url": self.stack.url, "verify": self.tls, "timeout": self.timeout}
         with httpx.Client(**options) as client:
-            while not self.stop.is_set():
+            while not self.stop.wait(self.pause):
                 number = next(self.numbers)
                 method, begin = ("GET", "POST")[number % 2], time.monotonic()
                 status, headers, error = 0, {}, ""

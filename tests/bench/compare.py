@@ -9,7 +9,6 @@ turn, so that a slow moment of the machine meets all of them. Printed: medians, 
 """
 
 import os
-import re
 import shutil
 import statistics
 import tempfile
@@ -17,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import wrk
 from clone import Clone, wait_until
 
 HERE = Path(__file__).resolve().parent
@@ -73,17 +73,6 @@ class Article(Clone):
         self.compose("down", "--timeout", "2")
 
 
-def load(image: str, candidate: Clone) -> float:
-    """Requests a second that were answered with 200."""
-    answer = candidate.run(
-        *("docker", "run", "--rm", "--network", "host", image, "--threads", "2"),
-        *("--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", candidate.target),
-    )
-    if "Non-2xx" in answer.stdout or "Socket errors" in answer.stdout:
-        raise AssertionError(answer.stdout)
-    return float(re.search(r"Requests/sec: +([\d.]+)", answer.stdout)[1])
-
-
 def serves(candidate: Clone) -> bool:
     try:
         return httpx.get(candidate.target, verify=False).status_code == 200  # noqa: S501 (same machine)
@@ -116,16 +105,12 @@ def main() -> None:
                 "… with an access log over TCP": started(Article(folder / "b", ours, "tcp")),
                 "this stack, with two access logs": ours,
             }
-        base = ours.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
-        image = f"{ours.name}-wrk"
-        build = ("docker", "build", "--quiet", f"--build-arg=PYTHON_IMAGE={base}", "--tag", image)
-        ours.run(*build, "--file", str(HERE / "wrk.Dockerfile"), str(HERE))
-        stack.callback(ours.run, "docker", "rmi", image)
-
+        image = stack.enter_context(wrk.image(ours))
         rates = {name: [] for name in candidates}
         for _ in range(ROUNDS):
             for name, candidate in candidates.items():
-                rates[name].append(load(image, candidate))
+                rate, _ = wrk.load(image, candidate, candidate.target, CONNECTIONS, SECONDS)
+                rates[name].append(rate)
         report(rates)
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from urllib.parse import urlencode
 
@@ -26,15 +26,6 @@ def asked(stack: Clone, path: str) -> int:
     stack.lines_of(later, "app")
     urls = [line["url"] for line in stack.log("app") if "url" in line]
     return ["?".join(filter(None, (url["path"], url.get("query")))) for url in urls].count(path)
-
-
-@contextmanager
-def paused(stack: Clone):
-    stack.compose("pause", "app")
-    try:
-        yield
-    finally:
-        stack.compose("unpause", "app")
 
 
 def test_a_public_answer_is_kept_and_its_state_is_in_header_and_log(stack, client):
@@ -138,7 +129,7 @@ def test_concurrent_misses_of_the_start_page_become_one(stack, client):
     stack.make("purge")
     before, tls = asked(stack, "/"), stack.tls()
     with ThreadPoolExecutor(30) as pool:
-        with paused(stack):
+        with stack.paused("app"):
             answers = [pool.submit(httpx.get, stack.url, verify=tls) for _ in range(30)]
             wait_until(lambda: under_way(stack) >= 30, 4, "30 requests that wait")
         assert {answer.result().status_code for answer in answers} == {200}
@@ -197,7 +188,7 @@ def outlived(stack: Clone, path: str, patience: float) -> float:
 def test_an_old_answer_bridges_a_slow_application_and_no_longer_than_stated(stack, client):
     path = page(cache="public, max-age=1, stale-while-revalidate=4")
     client.get(path)
-    with paused(stack):
+    with stack.paused("app"):
         # nginx counts in whole seconds.
         assert 3.5 < outlived(stack, path, patience=1) < 6.5
 

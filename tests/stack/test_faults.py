@@ -57,14 +57,14 @@ def test_a_killed_master_comes_back_within_seconds(loaded):
     before, main = started(loaded), loaded.inspect("app")[0]
     with Load(loaded) as load:
         wait_until(lambda: len(load.results) > 100, 20, "load")
-        killed = time.monotonic()
         # From inside, SIGKILL to process 1 is ignored; `docker kill` would be a stop on purpose.
         script = f"import os; os.kill({main['State']['Pid']}, 9)"
         loaded.run(
             *("docker", "run", "--rm", "--pid", "host", "--user", "0", "--cap-add", "KILL"),
             *("--entrypoint", "python", main["Image"], "-c", script),
         )
-        wait_until(lambda: load.good_since(killed + 0.5), 15, "an answer again")
+        killed = time.monotonic()
+        wait_until(lambda: load.good_since(killed), 15, "an answer again")
         outage = time.monotonic() - killed
         settled = time.monotonic() + 1
         wait_until(lambda: load.good_since(settled), 10, "more answers")
@@ -77,15 +77,6 @@ def test_a_killed_master_comes_back_within_seconds(loaded):
     assert not [result for result in load.failed if result.begin > settled]
 
 
-@contextmanager
-def paused(stack: Clone):
-    stack.compose("pause", "app")
-    try:
-        yield
-    finally:
-        stack.compose("unpause", "app")
-
-
 def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, client):
     style_sheet = stack.style_sheet()
     tls = stack.tls()
@@ -95,7 +86,7 @@ def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, cli
         url = f"{stack.url}/diagnostics/echo"
         return httpx.request(method, url, verify=tls, timeout=60, headers=HTML)
 
-    with ThreadPoolExecutor() as pool, paused(stack):
+    with ThreadPoolExecutor() as pool, stack.paused("app"):
         waiting = [pool.submit(ask, method) for method in ("GET", "POST")]
         while not all(answer.done() for answer in waiting):
             page = httpx.get(stack.url, verify=tls)
@@ -111,46 +102,12 @@ def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, cli
     wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 5, "an answer")
 
 
-def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(stack, client):
-    """A kept-alive connection goes silent; that costs one request the whole time-out."""
-    network, container = f"{stack.name}_backend", stack.containers("app")[0]
-    stack.run("docker", "network", "disconnect", network, container)
-    try:
-        answer = client.post("/diagnostics/echo", headers=HTML, timeout=60)
-        assert answer.status_code in FAILED
-        assert answer.elapsed.total_seconds() < 35
-        assert int(answer.headers["Retry-After"]) > 0
-    finally:
-        stack.run("docker", "network", "connect", "--alias", "app", network, container)
-    wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 10, "an answer again")
-
-
 def test_posts_after_an_idle_gap_are_answered(loaded):
     """Elsewhere a POST meets a connection that the application is just closing: 502.
 
-    Longer gaps are in tests/soak.
+    Gaps around all time-outs are in tests/soak/test_faults_for_long.py.
     """
-    assert statuses_after_gaps(loaded, gaps=(2, 4, 8, 16)) == {200}
-
-
-@pytest.fixture
-def replicas(loaded):
-    """Three containers of the application."""
-
-    def scale(number: int) -> None:
-        loaded.compose(
-            *("up", "--detach", "--no-build", "--no-recreate", "--wait"),
-            *("--scale", f"app={number}", "app"),
-        )
-
-    scale(3)
-    # nginx has found them all.
-    with Load(loaded) as load:
-        wait_until(
-            lambda: len({r.replica for r in load.results if r.replica}) == 3, 10, "all three"
-        )
-    yield loaded
-    scale(1)
+    assert statuses_after_gaps(loaded, gaps=(2, 5)) == {200}
 
 
 def test_a_replica_that_dies_loses_only_what_it_had_and_comes_back(replicas):

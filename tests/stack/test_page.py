@@ -22,14 +22,7 @@ def browser(stack, tmp_path_factory):
 
     Playwright's driver, a Node.js whose libraries a bare machine lacks, runs in there as well.
     """
-    base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
-    image, container = f"{stack.name}-browser", f"{stack.name}-browser"
-    folder = ROOT / "tests/stack/browser"
-    label = f"--label=org.opencontainers.image.base.name={base}"
-    stack.run(
-        *("docker", "build", "--quiet", label, f"--build-arg=PYTHON_IMAGE={base}"),
-        *("--tag", image, str(folder)),
-    )
+    container = f"{stack.name}-browser"
     key = x509.load_pem_x509_certificate(stack.certificate.encode()).public_key()
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
@@ -38,22 +31,22 @@ def browser(stack, tmp_path_factory):
     node = tmp_path_factory.mktemp("playwright") / "node"
     node.write_text(f'#!/bin/sh\nexec docker exec --interactive {container} "{driver}/node" "$@"\n')
     node.chmod(0o755)
-    stack.run(
-        *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container),
-        *("--volume", f"{driver}:{driver}:ro", image),
-        *(f"--remote-debugging-port={port}", "--user-data-dir=/tmp/profile"),
-        f"--ignore-certificate-errors-spki-list={pin}",
-    )
-    try:
-        endpoint = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{endpoint}/json/version"), 30, "the browser")
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
-            with sync_playwright() as started:
-                yield started.chromium.connect_over_cdp(endpoint)
-    finally:
-        stack.run("docker", "rm", "--force", container)
-        stack.run("docker", "rmi", image, check=False)
+    with stack.image("browser") as image:
+        stack.run(
+            *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container),
+            *("--volume", f"{driver}:{driver}:ro", image),
+            *(f"--remote-debugging-port={port}", "--user-data-dir=/tmp/profile"),
+            f"--ignore-certificate-errors-spki-list={pin}",
+        )
+        try:
+            endpoint = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{endpoint}/json/version"), 30, "the browser")
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
+                with sync_playwright() as started:
+                    yield started.chromium.connect_over_cdp(endpoint)
+        finally:
+            stack.run("docker", "rm", "--force", container)
 
 
 @pytest.fixture(params=["light", "dark"])

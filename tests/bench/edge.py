@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Measure the edge over TLS, in one run, alternating: `make bench WHAT=edge`.
+
+- a page from the cache beside what nginx answers by itself, with the same log and headers
+- the latency of fast clients without and with 200 slow ones beside them
+
+ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios.
+"""
+
+import statistics
+import tempfile
+import threading
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import wrk
+from compare import ROUNDS, SECONDS, Ours
+from raw import connect
+
+SLOW = 200
+
+
+@contextmanager
+def slow_clients(ours: Ours):
+    """A quarter each: silent, half a header, half a body, and a large answer that nobody reads."""
+    stop, tls = threading.Event(), ours.tls()
+    post = b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\n"
+    kinds = [
+        b"",
+        post + b"X-A: ",
+        post + b"Content-Length: 1000000\r\n\r\nhalf",
+        b"GET /diagnostics/page?bytes=2000000 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
+
+    def be_slow(number: int) -> None:
+        while not stop.is_set():
+            kind = number % len(kinds)
+            with suppress(OSError), connect(ours, tls) as connection:
+                connection.sendall(kinds[kind])
+                # The two in the middle trickle on; all come back when nginx has let them go.
+                while not stop.wait(1):
+                    connection.sendall(b"x" if kind in (1, 2) else b"")
+                    connection.settimeout(0.01)
+                    with suppress(TimeoutError):
+                        if kind != 3 and not connection.recv(1):
+                            break
+                    connection.settimeout(5)
+
+    threads = [threading.Thread(target=be_slow, args=(number,)) for number in range(SLOW)]
+    for thread in threads:
+        thread.start()
+    try:
+        stop.wait(3)
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def table(title: str, unit: str, values: dict[str, list[float]]) -> None:
+    first = statistics.median(next(iter(values.values())))
+    print(f"\n| {title} | {unit}, median | range | ratio |\n|---|---|---|---|")
+    for name, found in values.items():
+        median = statistics.median(found)
+        spread = f"{min(found):,.1f} – {max(found):,.1f}"
+        print(f"| {name} | {median:,.1f} | {spread} | {median / first:.2f} |")
+
+
+def main() -> None:
+    folder = tempfile.TemporaryDirectory()
+    ours = Ours(Path(folder.name) / "ours")
+    try:
+        ours.write_settings(SERVER_NAME="localhost nginx")
+        ours.make("up")
+        with wrk.image(ours) as image:
+            measure(ours, image)
+    finally:
+        ours.remove()
+        folder.cleanup()
+
+
+def measure(ours: Ours, image: str) -> None:
+    # A name that is not ours is refused by `return`: the least that nginx can answer.
+    targets = {
+        "nginx by itself: 421, 41 bytes": ("/", "example.org"),
+        "nginx by itself: a file": (ours.style_sheet(), ""),
+        "a page from the cache": ("/", ""),
+    }
+    rates = {name: [] for name in targets}
+    for _ in range(ROUNDS):
+        for name, (path, host) in targets.items():
+            # Not through the published port, which costs more than nginx does.
+            url, network = f"https://nginx:8443{path}", f"{ours.name}_edge"
+            rates[name].append(wrk.load(image, ours, url, 32, SECONDS, host, network)[0])
+    table("over TLS, 32 connections", "requests/s", rates)
+
+    names = (f"without {SLOW} slow clients", f"with {SLOW} slow clients")
+    latencies = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for name in names:
+            with slow_clients(ours) if name == names[1] else nullcontext():
+                seconds = wrk.load(image, ours, ours.target, 2, SECONDS)[1]
+            latencies[name].append(seconds * 1000)
+    table("the application, 2 fast connections", "p99 in ms", latencies)
+
+
+if __name__ == "__main__":
+    main()

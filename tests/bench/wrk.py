@@ -1,0 +1,49 @@
+"""The load generator: wrk, in a container."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clone import Clone
+
+HERE = Path(__file__).resolve().parent
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+@contextmanager
+def image(ours: Clone) -> Iterator[str]:
+    """The name of the image, built on the application's base image."""
+    base = ours.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
+    name = f"{ours.name}-wrk"
+    build = ("docker", "build", "--quiet", f"--build-arg=PYTHON_IMAGE={base}", "--tag", name)
+    ours.run(*build, "--file", str(HERE / "wrk.Dockerfile"), str(HERE))
+    try:
+        yield name
+    finally:
+        ours.run("docker", "rmi", name)
+
+
+def load(
+    image: str,
+    candidate: Clone,
+    url: str,
+    connections: int,
+    seconds: int,
+    host: str = "",
+    network: str = "host",
+) -> tuple[float, float]:
+    """Requests a second and the 99th percentile of the answers' seconds.
+
+    Raises AssertionError for answers that are not 2xx, unless a Host of its own is given.
+    """
+    answer = candidate.run(
+        *("docker", "run", "--rm", "--network", network, image, "--threads", "2", "--latency"),
+        *("--connections", str(connections), "--duration", f"{seconds}s"),
+        *(("--header", f"Host: {host}") if host else ()),
+        url,
+    ).stdout
+    if ("Non-2xx" in answer and not host) or "Socket errors" in answer:
+        raise AssertionError(answer)
+    number, unit = re.search(r"99% +([\d.]+)(us|ms|s|m)", answer).groups()
+    return float(re.search(r"Requests/sec: +([\d.]+)", answer)[1]), float(number) * UNITS[unit]

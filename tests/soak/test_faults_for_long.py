@@ -1,0 +1,210 @@
+"""What takes too long for `make test`: long idle gaps, a silent network, faults for an hour."""
+
+import os
+import random
+import socket
+import statistics
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+from clone import Clone, wait_until
+from load import Load
+from raw import statuses_after_gaps
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
+
+
+def test_posts_after_long_idle_gaps_are_answered(loaded):
+    """nginx closes after 60 s, and gunicorn would after 75."""
+    assert statuses_after_gaps(loaded, gaps=(30, 58, 59, 60, 61, 70, 74, 75, 76)) == {200}
+
+
+def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(stack, client):
+    """A kept-alive connection goes silent; that costs one request the whole time-out."""
+    network, container = f"{stack.name}_backend", stack.containers("app")[0]
+    assert client.post("/diagnostics/echo").status_code == 200
+    stack.run("docker", "network", "disconnect", network, container)
+    try:
+        answer = client.post("/diagnostics/echo", timeout=60)
+        assert answer.status_code in (502, 504)
+        assert answer.elapsed.total_seconds() < 35
+        assert int(answer.headers["Retry-After"]) > 0
+    finally:
+        stack.run("docker", "network", "connect", "--alias", "app", network, container)
+    wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 10, "an answer again")
+
+
+# --- An hour -----------------------------------------------------------------------------------------
+
+# What a fault may cost. In (method, status), 0 is an answer that broke off.
+NOTHING = set()
+IN_FLIGHT = {("POST", 502), ("POST", 0), ("GET", 0)}
+OUTAGE = IN_FLIGHT | {(method, status) for method in ("GET", "POST") for status in (502, 503, 504)}
+
+
+def kill_a_worker(stack: Clone) -> set:
+    container = random.choice(stack.containers("app"))
+    script = "kill -9 $(cut -d' ' -f1 /proc/1/task/1/children)"
+    stack.run("docker", "exec", container, "sh", "-c", script)
+    return IN_FLIGHT
+
+
+def outgrow_the_memory(stack: Clone) -> set:
+    with suppress(httpx.HTTPError):
+        httpx.post(f"{stack.url}/diagnostics/memory?mb=1000", verify=stack.tls(), timeout=40)
+    return IN_FLIGHT
+
+
+def kill_a_replica(stack: Clone) -> set:
+    container = random.choice(stack.containers("app"))
+    stack.run("docker", "kill", container)
+    time.sleep(random.uniform(0, 4))
+    stack.run("docker", "start", container)
+    return IN_FLIGHT
+
+
+def stop_a_replica(stack: Clone) -> set:
+    """In good order, but Compose leaves it in rotation until it has stopped (docs/faults.md)."""
+    container = random.choice(stack.containers("app"))
+    stack.run("docker", "restart", container)
+    return IN_FLIGHT
+
+
+def bounce_all_replicas(stack: Clone) -> set:
+    stack.run("docker", "restart", "--time", "1", *stack.containers("app"))
+    return OUTAGE
+
+
+def freeze_a_replica(stack: Clone) -> set:
+    container = random.choice(stack.containers("app"))
+    stack.run("docker", "pause", container)
+    time.sleep(random.uniform(1, 5))
+    stack.run("docker", "unpause", container)
+    return NOTHING
+
+
+def reload_nginx(stack: Clone) -> set:
+    for _ in range(3):
+        stack.execute("nginx", "reload")
+    return NOTHING
+
+
+def purge(stack: Clone) -> set:
+    stack.make("purge")
+    return NOTHING
+
+
+def flood_the_log(stack: Clone) -> set:
+    script = "yes 'a line that nobody needs' | head -c 20000000 > /proc/1/fd/1"
+    stack.execute("app", "sh", "-c", script)
+    return NOTHING
+
+
+def fill_the_disks(stack: Clone) -> set:
+    """All that nginx and one replica can write to."""
+    for service, folder in (("nginx", "/tmp"), ("nginx", "/var/cache/nginx"), ("app", "/tmp")):  # noqa: S108
+        stack.execute(
+            service, "sh", "-c", f"cat /dev/zero > {folder}/filler 2>/dev/null", check=False
+        )
+    time.sleep(3)
+    for service, folder in (("nginx", "/tmp"), ("nginx", "/var/cache/nginx"), ("app", "/tmp")):  # noqa: S108
+        stack.execute(service, "rm", f"{folder}/filler")
+    return NOTHING
+
+
+def open_silent_connections(stack: Clone) -> set:
+    with ExitStack() as connections:
+        for _ in range(200):
+            address = ("127.0.0.1", stack.https_port)
+            connections.enter_context(socket.create_connection(address))
+        time.sleep(5)
+    return NOTHING
+
+
+def make_up_again(stack: Clone) -> set:
+    """Nothing has changed, so nothing is replaced."""
+    stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "app=3")
+    return NOTHING
+
+
+FAULTS = [
+    kill_a_worker,
+    outgrow_the_memory,
+    kill_a_replica,
+    stop_a_replica,
+    bounce_all_replicas,
+    freeze_a_replica,
+    reload_nginx,
+    purge,
+    flood_the_log,
+    fill_the_disks,
+    open_silent_connections,
+    make_up_again,
+]
+
+
+def resources(stack: Clone) -> dict[str, int]:
+    """Kilobytes of memory that nginx's processes hold, and its open files."""
+    script = (
+        "cat /proc/[0-9]*/status 2>/dev/null | grep ^VmRSS: | grep -o '[0-9]*';"
+        " echo files; ls /proc/[0-9]*/fd 2>/dev/null | grep -c '^[0-9]'"
+    )
+    memory, _, files = stack.execute("nginx", "sh", "-c", script).partition("files")
+    return {"memory": sum(map(int, memory.split())), "files": int(files)}
+
+
+@pytest.mark.timeout(MINUTES * 60 + 900)
+def test_an_hour_of_faults_leaves_no_failure_unexplained_and_nothing_growing(replicas):
+    """SOAK_MINUTES (60) says how long, SOAK_SEED which faults come when."""
+    seed = int(os.environ.get("SOAK_SEED", time.time()))
+    random.seed(seed)
+    print(f"SOAK_SEED={seed}")  # shown when the test fails
+    windows, samples, done = [], [], Counter()
+    end = time.monotonic() + MINUTES * 60
+    with Load(replicas, clients=6, pause=0.02) as load:
+        while time.monotonic() < end:
+            fault = random.choice(FAULTS)
+            begin = time.monotonic()
+            allowed = fault(replicas)
+            # Over when ten requests in a row were good, a second after the fault at the earliest.
+            over = time.monotonic() + 1
+            wait_until(
+                lambda over=over: (
+                    len(good := [r for r in load.results[-10:] if r.begin > over]) == 10
+                    and all(r.status == 200 for r in good)
+                ),
+                60,
+                f"good answers after {fault.__name__}",
+            )
+            windows.append((begin, time.monotonic(), fault.__name__, allowed))
+            done[fault.__name__] += 1
+            # nginx's workers of before a reload have gone (worker_shutdown_timeout).
+            if fault is not reload_nginx:
+                samples.append(resources(replicas))
+            time.sleep(random.uniform(0, 3))
+
+    unexplained = [
+        result
+        for result in load.failed
+        if not any(
+            result.end > begin and result.begin < over and (result.method, result.status) in allowed
+            for begin, over, _, allowed in windows
+        )
+    ]
+    report = (
+        f"{len(load.results)} requests, {len(load.failed)} failed "
+        f"{dict(Counter((r.method, r.status) for r in load.failed))}; faults: {dict(done)}"
+    )
+    print(report)
+    assert unexplained == [], report
+    quarter = max(len(samples) // 4, 1)
+    for kind in ("memory", "files"):
+        first, last = (
+            statistics.median(sample[kind] for sample in part)
+            for part in (samples[:quarter], samples[-quarter:])
+        )
+        print(f"{kind}: {first} at the beginning, {last} at the end")
+        assert last < first * 1.25, kind
