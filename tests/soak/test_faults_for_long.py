@@ -37,7 +37,7 @@ def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(
     wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 10, "an answer again")
 
 
-# --- An hour -----------------------------------------------------------------------------------------
+# --- An hour ---
 
 # What a fault may cost. In (method, status), 0 is an answer that broke off.
 NOTHING = set()
