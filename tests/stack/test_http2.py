@@ -58,3 +58,28 @@ def test_http2_rapid_reset_is_cut_off_and_others_are_served(stack, client):
     assert stack.lines_of(last, "nginx")
     taken = sum(line["url"]["query"] == "attack" for line in stack.log("nginx"))
     assert 0 < taken <= 1000
+
+
+def test_http2_continuation_flood_is_cut_off_and_others_are_served(stack, client):
+    """Header fields without end, in frames of which none is the last (CERT VU#421644)."""
+    connection, _ = http2(stack)
+    # A literal field that is not indexed (RFC 7541, 6.2.2), time and again.
+    block = (b"\x00\x01x\x7f\x00" + b"a" * 127) * 100
+
+    def frame(kind: int) -> bytes:
+        """RFC 9113, 4.1: length, type, no flags, stream 1."""
+        return len(block).to_bytes(3) + bytes([kind, 0]) + (1).to_bytes(4) + block
+
+    received = b""
+    with connection:
+        with suppress(OSError):
+            connection.sendall(frame(0x1))  # HEADERS
+            for _ in range(100):
+                connection.sendall(frame(0x9))  # CONTINUATION
+                assert client.get("/diagnostics/hello").status_code == 200
+        with suppress(ConnectionError):
+            while part := connection.recv(65536):
+                received += part
+    # RFC 9113, 6.8 and 7: GOAWAY with ENHANCE_YOUR_CALM is the last that came.
+    assert received[-17:-13] == b"\x00\x00\x08\x07"
+    assert received[-4:] == b"\x00\x00\x00\x0b"
