@@ -151,6 +151,11 @@ class Clone:
         """Process ids, as the container numbers them, of what its first process has started."""
         return [int(pid) for pid in self.execute(service, "cat", "/proc/1/task/1/children").split()]
 
+    def start(self, service: str) -> None:
+        """Start the service's container again, until nginx has found the application."""
+        self.compose("start", service)
+        self.make("up")
+
     @contextmanager
     def paused(self, service: str) -> Iterator[None]:
         """The service's processes frozen, until the end of the block."""
@@ -188,6 +193,14 @@ class Clone:
         lines = [line for name in self.containers(service) for line in self.stdout(name)]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def asked(self, path: str) -> int:
+        """How often the application was asked for it, by its log once later requests are there."""
+        with self.client() as client:
+            later = client.post("/diagnostics/echo").headers["X-Request-ID"]
+        self.lines_of(later, "app")
+        urls = [line["url"] for line in self.log("app") if "url" in line]
+        return ["?".join(filter(None, (url["path"], url.get("query")))) for url in urls].count(path)
+
     def lines_of(self, request_id: str, service: str) -> list[dict]:
         """The service's log lines about one request, as soon as there are any.
 
@@ -203,8 +216,10 @@ class Clone:
 
         return wait_until(found, 5, f"a line of {service} about request {request_id}")
 
-    def stdout(self, container: str) -> list[str]:
-        return self.run("docker", "logs", container).stdout.split("\n")[:-1]
+    def stdout(self, container: str, since: str = "") -> list[str]:
+        """Its lines; `since`: only those after that moment, as RFC 3339 writes it."""
+        options = [f"--since={since}"] if since else []
+        return self.run("docker", "logs", *options, container).stdout.split("\n")[:-1]
 
     @property
     def url(self) -> str:

@@ -18,6 +18,7 @@ from compare import ROUNDS, SECONDS, Ours
 from raw import connect
 
 SLOW = 200
+PAGE = "/diagnostics/page?bytes=4000&cache=public,max-age=1,stale-while-revalidate=60"
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def measure(ours: Ours, image: str) -> None:
     targets = {
         "nginx by itself: 421, 41 bytes": ("/", "example.org"),
         "nginx by itself: a file": (ours.style_sheet(), ""),
-        "a page from the cache": ("/", ""),
+        "a page from the cache, 4 kB": (PAGE, ""),
     }
     rates = {name: [] for name in targets}
     for _ in range(ROUNDS):

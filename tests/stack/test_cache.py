@@ -19,15 +19,6 @@ def page(**parameters) -> str:
     return f"/diagnostics/page?{urlencode({'test': next(NUMBERS), **parameters})}"
 
 
-def asked(stack: Clone, path: str) -> int:
-    """How often the application was asked for it, as its log says once later requests are in it."""
-    with stack.client() as client:
-        later = client.post("/diagnostics/echo").headers["X-Request-ID"]
-    stack.lines_of(later, "app")
-    urls = [line["url"] for line in stack.log("app") if "url" in line]
-    return ["?".join(filter(None, (url["path"], url.get("query")))) for url in urls].count(path)
-
-
 def test_a_public_answer_is_kept_and_its_state_is_in_header_and_log(stack, client):
     path = page(cache="public, max-age=30")
     first, second = client.get(path), client.get(path)
@@ -38,7 +29,7 @@ def test_a_public_answer_is_kept_and_its_state_is_in_header_and_log(stack, clien
     assert ids[0] != ids[1]
     logged = [stack.lines_of(name, "nginx")[0]["nginx"]["cache"]["status"] for name in ids]
     assert logged == states
-    assert asked(stack, path) == 1
+    assert stack.asked(path) == 1
 
 
 NOT_KEPT = {
@@ -124,26 +115,6 @@ def test_two_visitors_at_once_get_nothing_of_each_other(stack):
         assert not re.search(r"request_id|172\.", answer.text)
 
 
-def test_concurrent_misses_of_the_start_page_become_one(stack, client):
-    client.get("/diagnostics/hello")
-    stack.make("purge")
-    before, tls = asked(stack, "/"), stack.tls()
-    with ThreadPoolExecutor(30) as pool:
-        with stack.paused("app"):
-            answers = [pool.submit(httpx.get, stack.url, verify=tls) for _ in range(30)]
-            wait_until(lambda: under_way(stack) >= 30, 4, "30 requests that wait")
-        assert {answer.result().status_code for answer in answers} == {200}
-    assert asked(stack, "/") - before == 1
-
-
-def under_way(stack: Clone) -> int:
-    """Connections on which nginx has read a request and not answered it."""
-    request = r"GET /stub_status HTTP/1.0\r\n\r\n"
-    script = f"exec 3<>/dev/tcp/127.0.0.1/8081; printf '{request}' >&3; cat <&3"
-    # One of them is the question itself.
-    return int(re.search(r"Writing: (\d+)", stack.execute("nginx", "bash", "-c", script))[1]) - 1
-
-
 def test_answers_that_are_not_kept_do_not_wait_for_each_other(stack):
     path = page(ms=500)
     begin = time.monotonic()
@@ -167,7 +138,7 @@ def test_the_old_answer_is_given_while_one_request_gets_the_new(stack, client):
     assert {answer.headers["X-Cache-Status"] for answer in answers} == {"UPDATING"}
     assert {answer.json()["id"] for answer in answers} == {old["id"]}
     wait_until(lambda: visit().json() != old, 5, "the new answer")
-    assert asked(stack, path) == 2
+    assert stack.asked(path) == 2
 
 
 def outlived(stack: Clone, path: str, patience: float) -> float:
@@ -205,27 +176,7 @@ def test_an_old_answer_bridges_a_dead_application_and_no_longer_than_stated(stac
         assert 3.5 < outlived(stack, path, patience=4) < 6.5
         assert client.get(fresh_only).status_code in (502, 504)
     finally:
-        start(stack)
-
-
-def start(stack: Clone) -> None:
-    """Start the application's container again, until nginx has found it."""
-    stack.compose("start", "app")
-    stack.make("up")
-
-
-def test_the_start_page_outlives_the_application(stack, client):
-    client.get("/")
-    stack.compose("kill", "app")
-    try:
-        states = set()
-        while not states & {"STALE", "UPDATING"}:
-            answer = client.get("/")
-            assert answer.status_code == 200
-            states.add(answer.headers["X-Cache-Status"])
-            time.sleep(0.1)
-    finally:
-        start(stack)
+        stack.start("app")
 
 
 def test_purge(stack, client):

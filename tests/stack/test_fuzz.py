@@ -5,6 +5,7 @@ test_protocol.py has the cases that are known by name.
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,12 +72,13 @@ REQUESTS = st.builds(
 @pytest.fixture(scope="module")
 def tls(loaded):
     """The client's settings; afterwards the processes must be the same, and the logs whole."""
+    since = datetime.now(UTC).isoformat()
     before = {service: loaded.children(service) for service in ("nginx", "app")}
     yield loaded.tls()
     assert {service: loaded.children(service) for service in before} == before
     for service in before:
         for container in loaded.containers(service):
-            for line in loaded.stdout(container):
+            for line in loaded.stdout(container, since):
                 assert isinstance(json.loads(line), dict)
 
 

@@ -19,6 +19,7 @@ def test_nginx_serves_while_the_application_is_absent_and_recovers_by_itself(sta
         assert answer.status_code in (502, 503, 504)
         assert int(answer.headers["Retry-After"]) > 0
         assert "nginx" not in answer.text.lower()
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
         problem = client.get("/diagnostics/hello", headers={"Accept": "application/json"})
         assert problem.json()["status"] == problem.status_code
         assert int(problem.headers["Retry-After"]) > 0

@@ -3,11 +3,14 @@
 import base64
 import hashlib
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import playwright
 import pytest
-from clone import ROOT, answers, free_ports, wait_until
+from clone import ROOT, Clone, answers, free_ports, wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import sync_playwright
@@ -124,3 +127,37 @@ def test_facts_are_this_visitors(stack):
     assert facts["replica"] == stack.inspect("app")[0]["Config"]["Hostname"]
     assert facts["rooms"] == []
     assert re.fullmatch(r"\S+", facts["version"])
+
+
+def test_concurrent_misses_of_the_start_page_become_one(stack, client):
+    client.get("/diagnostics/hello")
+    stack.make("purge")
+    before, tls = stack.asked("/"), stack.tls()
+    with ThreadPoolExecutor(30) as pool:
+        with stack.paused("app"):
+            answers = [pool.submit(httpx.get, stack.url, verify=tls) for _ in range(30)]
+            wait_until(lambda: under_way(stack) >= 30, 4, "30 requests that wait")
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert stack.asked("/") - before == 1
+
+
+def under_way(stack: Clone) -> int:
+    """Connections on which nginx has read a request and not answered it."""
+    request = r"GET /stub_status HTTP/1.0\r\n\r\n"
+    script = f"exec 3<>/dev/tcp/127.0.0.1/8081; printf '{request}' >&3; cat <&3"
+    # One of them is the question itself.
+    return int(re.search(r"Writing: (\d+)", stack.execute("nginx", "bash", "-c", script))[1]) - 1
+
+
+def test_the_start_page_outlives_the_application(stack, client):
+    client.get("/")
+    stack.compose("kill", "app")
+    try:
+        states = set()
+        while not states & {"STALE", "UPDATING"}:
+            answer = client.get("/")
+            assert answer.status_code == 200
+            states.add(answer.headers["X-Cache-Status"])
+            time.sleep(0.1)
+    finally:
+        stack.start("app")
