@@ -23,7 +23,7 @@ reload: ## let nginx load a replaced certificate; checks it first, drops no requ
 	@docker compose exec --no-TTY nginx reload
 
 purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
-	@docker compose exec --no-TTY nginx purge $(if $(URL),"$$URL")
+	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py

@@ -18,7 +18,6 @@ import http.client
 import os
 import signal
 import sys
-import tempfile
 import time
 
 # Two questions and the interpreter's start, on a loaded machine too, stay below the health check's
@@ -27,6 +26,8 @@ TIMEOUT = 1.2
 PATIENCE = 60
 # Failures further apart than this are not one outage: the container was paused in between.
 BREAK = 30
+# Not tempfile.gettempdir(), which fails when the folder is full.
+TEMPORARY = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (the container's own)
 
 
 def ask(port, path):
@@ -83,7 +84,7 @@ def state_file(proc="/proc"):
             started = file.read().rpartition(")")[2].split()[19]  # proc_pid_stat(5), starttime
     except (OSError, IndexError):
         started = "unknown"
-    return os.path.join(tempfile.gettempdir(), f"livez-failing-since-{started}")
+    return os.path.join(TEMPORARY, f"livez-failing-since-{started}")
 
 
 def check(ask, state, now, may_kill, kill, say):

@@ -6,9 +6,9 @@
 
 # Answers to be kept can come in faster than nginx clears the old ones, which it looks after every ten
 # seconds; and on a full file system it breaks off answers that it wants to keep. So the cache is left out
-# while less than a quarter is free (cache.conf).
-read -r free size < <(stat --file-system --format '%a %b' /var/cache/nginx)
-if ((free * 4 < size)); then : >/tmp/cache-full; else rm -f /tmp/cache-full; fi
+# while less than 16 MB are free, half of min_free in cache.conf.
+read -r free block < <(stat --file-system --format '%a %S' /var/cache/nginx)
+if ((free * block < 16 * 1024 * 1024)); then : >/tmp/cache-full; else rm -f /tmp/cache-full; fi
 
 exec 3<>/dev/tcp/127.0.0.1/8081 || exit 1
 printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "${1:-/healthz}" >&3

@@ -70,6 +70,7 @@ def wait_for_nginx() -> None:
     ).returncode:
         if time.monotonic() > deadline:
             die("nginx does not reach the application", "make ps; make logs")
+        time.sleep(0.3)
 
 
 def say_where() -> None:

@@ -166,16 +166,26 @@ class Clone:
             self.compose("unpause", service)
 
     @contextmanager
-    def image(self, folder: str) -> Iterator[str]:
-        """An image for a test, from a folder of tests/stack, on the application's base image."""
-        name = f"{self.name}-{folder}"
+    def filled(self, service: str, folder: str) -> Iterator[None]:
+        """Not one byte is free where the folder is, until the end of the block."""
+        fill = f"cat /dev/zero > {folder}/filler 2>/dev/null"
+        self.execute(service, "sh", "-c", fill, check=False)
+        try:
+            yield
+        finally:
+            self.execute(service, "rm", f"{folder}/filler")
+
+    @contextmanager
+    def image(self, folder: Path) -> Iterator[str]:
+        """An image for a test, built from the folder on the application's base image."""
+        name = f"{self.name}-{folder.name}"
         base = self.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
         certificates = Path("/etc/ssl/certs/ca-certificates.crt")
         secret = certificates if certificates.exists() else Path("/dev/null")
         self.run(
             *("docker", "build", "--quiet", f"--label=org.opencontainers.image.base.name={base}"),
             *(f"--build-arg=PYTHON_IMAGE={base}", f"--secret=id=ca_certificates,src={secret}"),
-            *("--tag", name, str(ROOT / "tests/stack" / folder)),
+            *("--tag", name, str(folder)),
         )
         try:
             yield name

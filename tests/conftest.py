@@ -66,11 +66,14 @@ def replicas(loaded):
             *("--scale", f"app={number}", "app"),
         )
 
-    scale(3)
-    # nginx has found them all.
-    with Load(loaded) as load:
-        wait_until(
-            lambda: len({r.replica for r in load.results if r.replica}) == 3, 10, "all three"
-        )
-    yield loaded
-    scale(1)
+    try:
+        scale(3)
+        with Load(loaded) as load:
+            wait_until(
+                lambda: len({r.replica for r in load.results if r.replica}) == 3,
+                10,
+                "nginx to find them all",
+            )
+        yield loaded
+    finally:
+        scale(1)

@@ -83,6 +83,12 @@ def hello():
     return "hello\n"
 
 
+@blueprint.post("/upload")
+def upload():
+    """Files of a multipart form, with their sizes; larger ones go to /tmp meanwhile."""
+    return {name: len(file.read()) for name, file in request.files.items()}
+
+
 @blueprint.route("/work", methods=METHODS)
 def work():
     """Take `ms` milliseconds, `kind=sleep` or `kind=cpu`; a log line says that it has begun."""

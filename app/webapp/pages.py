@@ -9,9 +9,9 @@ from . import request_id, static_files
 
 blueprint = Blueprint("pages", __name__)
 
-# For pages that are the same for everybody and set no cookie. nginx asks for such a page once a
-# second at most, and gives out the old one for up to a minute more while the application is slow
-# or away: nginx/templates/cache.conf.template.
+# For pages that are the same for everybody and set no cookie. For visitors without one, nginx asks
+# for each address once a second at most, and gives out the old page for up to a minute more while
+# the application is slow or away: nginx/templates/cache.conf.template.
 SHARED = "public, max-age=1, stale-while-revalidate=60, stale-if-error=60"
 
 

@@ -105,7 +105,7 @@ def main() -> None:
                 "… with an access log over TCP": started(Article(folder / "b", ours, "tcp")),
                 "this stack, with two access logs": ours,
             }
-        image = stack.enter_context(wrk.image(ours))
+        image = stack.enter_context(ours.image(wrk.IMAGE))
         rates = {name: [] for name in candidates}
         for _ in range(ROUNDS):
             for name, candidate in candidates.items():

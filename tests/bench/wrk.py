@@ -1,27 +1,12 @@
 """The load generator: wrk, in a container."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from clone import Clone
 
-HERE = Path(__file__).resolve().parent
+IMAGE = Path(__file__).resolve().parent / "wrk_image"
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
-
-
-@contextmanager
-def image(ours: Clone) -> Iterator[str]:
-    """The name of the image, built on the application's base image."""
-    base = ours.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
-    name = f"{ours.name}-wrk"
-    build = ("docker", "build", "--quiet", f"--build-arg=PYTHON_IMAGE={base}", "--tag", name)
-    ours.run(*build, "--file", str(HERE / "wrk.Dockerfile"), str(HERE))
-    try:
-        yield name
-    finally:
-        ours.run("docker", "rmi", name)
 
 
 def load(

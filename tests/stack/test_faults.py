@@ -3,13 +3,14 @@
 docs/faults.md lists all of them, those of other files included.
 """
 
+import json
 import re
 import socket
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it(loaded):
     # Eight were under way at most. nginx has repeated the GETs whose answer had not begun.
     assert len(load.failed) <= 8
     assert 502 not in {result.status for result in load.failed if result.method == "GET"}
-    assert all(abs(result.begin - killed) < 2 for result in load.failed)
+    assert all(abs(result.begin - killed) < 5 for result in load.failed)
     assert started(loaded) == since
 
 
@@ -69,7 +70,7 @@ def test_a_killed_master_comes_back_within_seconds(loaded):
         settled = time.monotonic() + 1
         wait_until(lambda: load.good_since(settled), 10, "more answers")
     assert started(loaded) != before
-    assert outage < 10
+    assert outage < 15
     # An answer that had begun is broken off, one a client at most; the rest got an error page.
     statuses = Counter(result.status for result in load.failed)
     assert statuses.pop(0, 0) <= len(load.threads)
@@ -100,7 +101,7 @@ def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, cli
             assert 25 < answer.elapsed.total_seconds() < 45
             assert int(answer.headers["Retry-After"]) > 0
             assert answer.headers["X-Request-ID"] in answer.text
-    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 5, "an answer")
+    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 20, "an answer")
 
 
 def test_posts_after_an_idle_gap_are_answered(loaded):
@@ -118,16 +119,17 @@ def test_a_replica_that_dies_loses_only_what_it_had_and_comes_back(replicas):
         wait_until(lambda: len(load.results) > 200, 20, "load")
         killed = time.monotonic()
         replicas.run("docker", "kill", victim["Id"])
+        gone = time.monotonic()
         time.sleep(3)
         replicas.run("docker", "start", victim["Id"])
         wait_until(
-            lambda: any(r.replica == name and r.begin > killed + 3 for r in load.results[-100:]),
+            lambda: any(r.replica == name and r.begin > gone + 3 for r in load.results[-100:]),
             20,
             "answers of the replica",
         )
     # What was there already is lost: POSTs, and GETs whose answer had begun.
     assert len(load.failed) <= 8
-    assert all(result.begin - killed < 0.5 for result in load.failed)
+    assert all(killed - 5 < result.begin < gone + 0.5 for result in load.failed)
     assert {(r.method, r.status) for r in load.failed} <= {("POST", 502), ("POST", 0), ("GET", 0)}
 
 
@@ -144,28 +146,31 @@ def test_replicas_that_all_bounce_are_found_as_soon_as_one_is_back(replicas):
     first = min(
         (result.end for result in load.results if result.status == 200 and result.begin > back),
     )
-    assert first - back < 4
+    # Starting included.
+    assert first - back < 8
     assert [result for result in load.failed if result.begin > served + 2] == []
 
 
-def test_no_post_reaches_the_application_twice(replicas):
-    """Whatever happens to the replicas."""
-    containers = replicas.containers("app")
+def test_no_post_is_sent_twice(replicas):
+    """Whatever happens to the replicas. By nginx's log, which has a time for each that was sent."""
+    since = datetime.now(UTC).isoformat()
     with Load(replicas, clients=8) as load:
-        for container in containers:
-            wait_until(lambda: len(load.results) > 100, 20, "load")
+        for container in replicas.containers("app"):
+            before = len(load.results)
+            wait_until(lambda before=before: len(load.results) > before + 100, 20, "load")
             replicas.run("docker", "restart", "--time", "0", container)
-            load.results.clear()
         last = time.monotonic()
         wait_until(lambda: load.good_since(last + 2), 20, "an answer")
-    lines = [line for line in replicas.log("app") if "url" in line]
-    posts = Counter(
-        line["url"]["query"]
-        for line in lines
-        if line["http"]["request"]["method"] == "POST" and "load=" in line["url"].get("query", "")
-    )
-    assert len(posts) > 200
-    assert [number for number, times in posts.items() if times > 1] == []
+    sent = {"GET": [], "POST": []}
+    for text in replicas.stdout(replicas.containers("nginx")[0], since):
+        line = json.loads(text)
+        if line["url"]["query"].startswith("load="):
+            times = re.split(" : |, ", line["nginx"]["upstream"]["connect_time"])
+            sent[line["http"]["request"]["method"]].append(len([t for t in times if t != "-"]))
+    assert len(sent["POST"]) > 200
+    assert max(sent["POST"]) == 1
+    # The log does show what was sent again.
+    assert max(sent["GET"]) > 1
 
 
 def test_slow_and_silent_clients_are_let_go_in_time(stack):
@@ -232,52 +237,36 @@ def test_a_reader_who_stops_is_let_go_and_holds_no_thread(stack, client):
     assert client.get("/diagnostics/hello").status_code == 200
 
 
-@contextmanager
-def filled(stack: Clone, service: str, folder: str):
-    """A folder in which not one byte is free."""
-    filler = f"{folder}/filler"
-    fill = f"cat /dev/zero > {filler} 2>/dev/null"
-    stack.execute(service, "sh", "-c", fill, check=False)
-    try:
-        yield
-    finally:
-        stack.execute(service, "rm", filler)
-
-
 @pytest.mark.parametrize("service", ["nginx", "app"])
 def test_without_room_for_uploads_the_rest_goes_on(stack, client, service):
     upload = {"files": {"file": ("name.bin", b"x" * 2_000_000)}}
-    with filled(stack, service, "/tmp"):  # noqa: S108
+    with stack.filled(service, "/tmp"):  # noqa: S108
         for _ in range(20):
             assert client.get("/diagnostics/hello").status_code == 200
             assert client.post("/diagnostics/echo", content=b"small").status_code == 200
-        refused = client.post("/diagnostics/echo", headers=HTML, **upload)
-        if service == "nginx":
-            assert refused.status_code in (500, 503, 507)
-            assert refused.headers["X-Request-ID"] in refused.text
-        assert stack.is_healthy("nginx")
-        assert stack.is_healthy("app")
-    assert client.post("/diagnostics/echo", **upload).status_code == 200
+        refused = client.post("/diagnostics/upload", headers=HTML, **upload)
+        assert refused.status_code == 500
+        assert refused.headers["X-Request-ID"] in refused.text
+        stack.execute("nginx", "healthcheck")
+        stack.execute("app", "python", "-I", "-S", "/app/healthcheck.py")
+    assert client.post("/diagnostics/upload", **upload).json() == {"file": 2_000_000}
 
 
 def test_a_flood_of_log_lines_stays_within_bounds(stack, client):
     """A hundred megabytes, faster than anybody reads, through the container's own stdout."""
-    line = "x" * 1000
-    script = f"yes '{line}' | head -c 100000000 > /proc/1/fd/1"
-    done = threading.Event()
-
-    def flood() -> None:
-        stack.execute("app", "sh", "-c", script)
-        done.set()
-
+    script = f"yes '{'x' * 1000}' | head -c 100000000 > /proc/1/fd/1"
     statuses = Counter()
-    with ThreadPoolExecutor() as pool:
-        pool.submit(flood)
-        while not done.is_set():
-            statuses[client.post("/diagnostics/echo").status_code] += 1
-    assert set(statuses) == {200}
-    # Three files of 10 MB, and Docker's frame around each line.
-    size = stack.run("docker", "logs", stack.containers("app")[0]).stdout
-    assert len(size) < 31_000_000
-    request_id = client.get("/diagnostics/hello").headers["X-Request-ID"]
-    assert stack.lines_of(request_id, "app")
+    try:
+        with ThreadPoolExecutor() as pool:
+            flood = pool.submit(stack.execute, "app", "sh", "-c", script)
+            while not flood.done():
+                statuses[client.post("/diagnostics/echo").status_code] += 1
+            flood.result()
+        assert set(statuses) == {200}
+        # Three files of 10 MB, and Docker's frame around each line.
+        kept = stack.run("docker", "logs", stack.containers("app")[0]).stdout
+        assert 5_000_000 < len(kept) < 31_000_000
+    finally:
+        # Other tests read the log, and the flood keeps to none of its rules.
+        stack.compose("up", "--detach", "--no-build", "--force-recreate", "--wait", "app")
+        stack.make("up")

@@ -34,7 +34,7 @@ def browser(stack, tmp_path_factory):
     node = tmp_path_factory.mktemp("playwright") / "node"
     node.write_text(f'#!/bin/sh\nexec docker exec --interactive {container} "{driver}/node" "$@"\n')
     node.chmod(0o755)
-    with stack.image("browser") as image:
+    with stack.image(ROOT / "tests/stack/browser") as image:
         stack.run(
             *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container),
             *("--volume", f"{driver}:{driver}:ro", image),

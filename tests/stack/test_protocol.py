@@ -241,7 +241,7 @@ def outcomes(stack) -> dict[str, tuple[list[int], int, int]]:
         connection.settimeout(20)
         try:
             answer = exchange(connection, request)
-        except ConnectionError:
+        except OSError:
             answer = b""
         return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 

@@ -6,6 +6,7 @@ Except for what is listed here, each with its reason.
 import json
 
 import pytest
+from clone import ROOT
 
 # testssl.sh: finding -> why it may be there
 TLS_EXPLAINED = {
@@ -47,7 +48,7 @@ def scan(stack, tmp_path_factory):
     hsts = "max-age=31536000; includeSubDomains"
     with (
         stack.changed(SERVER_NAME=".localhost", HSTS=hsts),
-        stack.image("scanners") as image,
+        stack.image(ROOT / "tests/stack/scanners") as image,
     ):
         certificate.write_text(stack.certificate)
 

@@ -1,6 +1,7 @@
 """The diagnostics blueprint, and that only the test configuration has it."""
 
 import hashlib
+import io
 
 import pytest
 
@@ -72,3 +73,8 @@ def test_every_answer_says_who_gave_it(client, make_app):
         make_app(APP_ENV="production").test_client().get("/", headers={"Host": "localhost"})
     )
     assert "X-Replica" not in production.headers
+
+
+def test_upload(client):
+    data = {"file": (io.BytesIO(b"x" * 600_000), "name.bin")}
+    assert client.post("/diagnostics/upload", data=data).json == {"file": 600_000}

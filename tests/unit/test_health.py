@@ -6,7 +6,7 @@ from webapp import health
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(health.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(health, "DRAINING", str(tmp_path / "draining"))
     return tmp_path
 
 
