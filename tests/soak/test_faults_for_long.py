@@ -122,7 +122,8 @@ def open_silent_connections(stack: Clone) -> set:
 
 
 def make_up_again(stack: Clone) -> set:
-    """Nothing has changed, so nothing is replaced."""
+    """Nothing has changed, so nothing is replaced. All recover from what was before without help."""
+    wait_until(lambda: stack.is_healthy("app"), 90, "all healthy")
     stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "app=3")
     return NOTHING
 
