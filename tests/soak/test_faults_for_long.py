@@ -122,7 +122,7 @@ def open_silent_connections(stack: Clone) -> set:
 
 
 def make_up_again(stack: Clone) -> set:
-    """Nothing has changed, so nothing is replaced. All recover from what was before without help."""
+    """Nothing has changed, so nothing is replaced; what was before has been recovered from."""
     wait_until(lambda: stack.is_healthy("app"), 90, "all healthy")
     stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "app=3")
     return NOTHING
