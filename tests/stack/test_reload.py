@@ -74,7 +74,7 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(stack, client):
 
 def test_reloads_under_load_lose_no_request(loaded):
     with Load(loaded) as load:
-        for _ in range(30):
+        for _ in range(15):
             # Replaced workers stay for a while, and pids_limit counts them.
             wait_until(lambda: len(loaded.children("nginx")) < 40, 60, "replaced workers to end")
             loaded.execute("nginx", "reload")
