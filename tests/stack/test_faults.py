@@ -113,28 +113,33 @@ def test_posts_after_an_idle_gap_are_answered(loaded):
 
 
 def test_a_replica_that_dies_loses_only_what_it_had_and_comes_back(replicas):
-    victim = replicas.inspect("app")[0]
-    name = victim["Config"]["Hostname"]
+    """Twice: whether a request waits for it while Docker's DNS changes (@again) is chance."""
+    deaths = []
     with Load(replicas, clients=8) as load:
-        wait_until(lambda: len(load.results) > 200, 20, "load")
-        killed = time.monotonic()
-        replicas.run("docker", "kill", victim["Id"])
-        gone = time.monotonic()
-        time.sleep(3)
-        replicas.run("docker", "start", victim["Id"])
-        wait_until(
-            lambda: any(r.replica == name and r.begin > gone + 3 for r in load.results[-100:]),
-            20,
-            "answers of the replica",
-        )
+        for victim in replicas.inspect("app")[:2]:
+            before, name = len(load.results), victim["Config"]["Hostname"]
+            wait_until(lambda before=before: len(load.results) > before + 200, 20, "load")
+            killed = time.monotonic()
+            replicas.run("docker", "kill", victim["Id"])
+            deaths.append((killed - 5, time.monotonic() + 0.5))
+            time.sleep(3)
+            replicas.run("docker", "start", victim["Id"])
+            back = time.monotonic()
+            wait_until(
+                lambda name=name, back=back: any(
+                    r.replica == name and r.begin > back for r in load.results[-100:]
+                ),
+                20,
+                "answers of the replica",
+            )
     # What was there already is lost: POSTs, and GETs whose answer had begun.
-    assert len(load.failed) <= 8
-    assert all(killed - 5 < result.begin < gone + 0.5 for result in load.failed)
+    assert len(load.failed) <= 16
+    assert all(any(low < r.begin < high for low, high in deaths) for r in load.failed)
     assert {(r.method, r.status) for r in load.failed} <= {("POST", 502), ("POST", 0), ("GET", 0)}
 
 
 def test_replicas_that_all_bounce_are_found_as_soon_as_one_is_back(replicas):
-    """With nginx's own max_fails and fail_timeout all three would be left out for ten seconds."""
+    """nginx must not leave them out for longer than they are away."""
     containers = replicas.containers("app")
     with Load(replicas, clients=8) as load:
         wait_until(lambda: len(load.results) > 200, 20, "load")

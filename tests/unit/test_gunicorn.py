@@ -1,13 +1,14 @@
 """Real gunicorn with the real configuration, as a process on loopback."""
 
 import json
+import re
 import threading
 import time
 import urllib.error
 import uuid
 
 import pytest
-from conftest import KEY
+from conftest import APP, KEY
 
 
 @pytest.fixture
@@ -101,3 +102,12 @@ def test_bad_settings_are_one_line_and_exit_code_78(serve, variables):
 def test_an_empty_number_of_workers_is_no_number(serve):
     server = serve(WEB_CONCURRENCY="", SECRET_KEY_FALLBACKS=KEY[::-1])
     assert server.wait() == b"ok\n"
+
+
+def test_gunicorn_keeps_connections_longer_than_nginx():
+    """Or nginx sends a POST on one that gunicorn is just closing."""
+    upstream = (APP.parent / "nginx/templates/upstream.conf.template").read_text()
+    of_nginx = int(re.search(r"^ +keepalive_timeout (\d+)s;", upstream, re.MULTILINE)[1])
+    settings = (APP / "gunicorn.conf.py").read_text()
+    of_gunicorn = int(re.search(r"^keepalive = (\d+)$", settings, re.MULTILINE)[1])
+    assert of_gunicorn > of_nginx + 5
