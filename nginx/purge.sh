@@ -1,6 +1,7 @@
 #!/bin/sh
 # `make purge`: nginx forgets the answers it keeps (templates/cache.conf.template): all of them or, with
-# `make purge URL='/path?query'`, those to this URL. The next visitor gets a new one from the application, unless one was on its way already.
+# `make purge URL='/path?query'`, those to this URL. The next visitor gets a new one from the application,
+# unless one was on its way already.
 # Usage: purge [URL]
 set -eu
 
