@@ -71,7 +71,7 @@ pinned=$(sed -nE 's/^ARG ([A-Z_]+_IMAGE=.+)/\1/p' "$@")
 case "${BASE_IMAGES:-auto}" in
   registry)
     each pull "$pinned" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
-      'check the network and docker login, or type: make up BASE_IMAGES=auto'
+      'check the network and docker login, or allow stand-ins (docs/no-registry.md): BASE_IMAGES=debian'
     ;;
   debian) use_stand_ins 'BASE_IMAGES=debian' ;;
   auto)

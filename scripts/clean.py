@@ -6,11 +6,14 @@ import shutil
 
 import compose
 import doctor
-from compose import ROOT, run
+from compose import ROOT, last_words, run
 from messages import die, say
 
 # Never .env, and never a folder that CERTIFICATES names.
-GENERATED = [".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"]
+GENERATED = [
+    *(".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"),
+    "secrets/self-signed",  # scripts/deploy.py
+]
 
 
 def main() -> None:
@@ -18,21 +21,28 @@ def main() -> None:
         doctor.require([[doctor.remembered_rooms], [doctor.configuration]])
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
-            die(f"docker compose down: {down.stderr.strip().splitlines()[-1]}", "make ps")
-        # Each build that changed something left its predecessor without a name.
-        ours = f"label=com.docker.compose.project={compose.config()['name']}"
-        run("docker", "image", "prune", "--force", "--filter", ours)
+            die(f"docker compose down: {last_words(down)}", "make ps")
+        remove_images()
         remove_stand_ins()
     else:
         say("no Docker engine answers: containers, volumes and images were not looked for")
-    remove_made_secrets()
     for name in GENERATED:
         path = ROOT / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    remove_made_secrets()
     say("removed what this project generated; .env and your own secrets and certificates stay")
+
+
+def remove_images() -> None:
+    """Remove what releases and deploys have tagged, and what builds have left without a name."""
+    ours = f"label=com.docker.compose.project={compose.config()['name']}"
+    format_ = "{{.Repository}}:{{.Tag}}"
+    for image in run("docker", "images", "--filter", ours, "--format", format_).stdout.split():
+        run("docker", "rmi", image)
+    run("docker", "image", "prune", "--force", "--filter", ours)
 
 
 def remove_stand_ins() -> None:

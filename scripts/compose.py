@@ -14,6 +14,11 @@ def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, **options)  # noqa: S603 (no shell, our own words)
 
 
+def last_words(answer: subprocess.CompletedProcess[str]) -> str:
+    """The last line of what a command said went wrong."""
+    return (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
+
+
 def config() -> dict:
     """The project as Compose sees it: .env read, variables filled in.
 
@@ -21,7 +26,7 @@ def config() -> dict:
     """
     answer = run("docker", "compose", "config", "--format", "json")
     if answer.returncode:
-        raise ValueError(answer.stderr.strip().splitlines()[-1])
+        raise ValueError(last_words(answer))
     return json.loads(answer.stdout)
 
 
@@ -31,13 +36,16 @@ def dockerfiles() -> list[str]:
     return [os.path.join(build["context"], build["dockerfile"]) for build in builds]
 
 
-def setting(name: str) -> str:
-    """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
-    if name in os.environ:
-        return os.environ[name]
+def environment() -> dict[str, str]:
+    """All variables as Compose has them: the environment's, and those of .env."""
     answer = run("docker", "compose", "config", "--environment")
     pairs = (line.partition("=") for line in answer.stdout.splitlines())
-    return {key: value for key, _, value in pairs}.get(name, "")
+    return {key: value for key, _, value in pairs} | os.environ
+
+
+def setting(name: str) -> str:
+    """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
+    return environment().get(name, "")
 
 
 def engine_is_local() -> bool:

@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import build
 import compose
 import doctor
 import rooms
 from compose import ROOT, run
-from messages import die, say
+from messages import die, say, show_log
 
 
 def main() -> None:
@@ -20,8 +20,9 @@ def main() -> None:
     script("scripts/engine.sh", "if-needed")
     script("scripts/secrets.sh")
     doctor.require(doctor.GROUPS)
-    os.environ.update(build_environment())
+    os.environ.update(build.environment())
     start()
+    finish_release()
     wait_for_nginx()
     say_where()
 
@@ -32,34 +33,16 @@ def script(*command: str) -> None:
         sys.exit(1)
 
 
-def build_environment() -> dict[str, str]:
-    """What `docker compose build` is told: base images, version, certificates to trust."""
-    images = subprocess.run(  # noqa: S603 (no shell, our own words)
-        ["bash", "images/base-images.sh", *compose.dockerfiles()],  # noqa: S607
-        cwd=ROOT,
-        env={**os.environ, "BASE_IMAGES": compose.setting("BASE_IMAGES") or "auto"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if images.returncode:
-        sys.exit(1)
-    environment = dict(line.split("=", 1) for line in images.stdout.splitlines())
-    version = run("git", "describe", "--tags", "--always", "--dirty").stdout.strip()
-    environment["APP_VERSION"] = compose.setting("APP_VERSION") or version or "unversioned"
-    # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
-    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
-    if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
-        environment["CA_CERTIFICATES"] = compose.setting("CA_CERTIFICATES") or str(bundle)
-    return environment
-
-
 def start() -> None:
     command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]
     if subprocess.run([*command, "--wait-timeout", "120"], cwd=ROOT, check=False).returncode:  # noqa: S603
-        logs = run("docker", "compose", "logs", "--tail", "5", "--no-log-prefix").stdout
-        print(logs, file=sys.stderr)
+        show_log(run("docker", "compose", "logs", "--tail", "50", "--no-log-prefix").stdout)
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
+
+
+def finish_release() -> None:
+    """Let nginx find all containers again, whatever an interrupted `make release` left."""
+    run("docker", "compose", "exec", "--no-TTY", "nginx", "upstream")
 
 
 def wait_for_nginx() -> None:

@@ -3,10 +3,11 @@
 import itertools
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import httpx
-from clone import Clone
+from clone import Clone, wait_until
 
 # One client's limits that the load does not reach; the limiter stays on.
 LIMITS = {"RATE_LIMIT": "100000", "RATE_BURST": "10000", "CONNECTION_LIMIT": "5000"}
@@ -77,6 +78,27 @@ class Load:
                         error,
                     )
                 )
+
+    def carry_on(self, number: int) -> None:
+        """Until there are so many results, and a second of requests that began after this call."""
+        begin = time.monotonic()
+        wait_until(
+            lambda: len(self.results) >= number and self.good_since(begin + 1),
+            max(60, number / 50),
+            f"{number} requests",
+        )
+
+    @property
+    def summary(self) -> str:
+        """Sent, failed and by what, the longest time without a good answer, and the versions."""
+        good = sorted(result.end for result in self.results if result.status == 200)
+        gap = max((after - before for before, after in itertools.pairwise(good)), default=0)
+        failed = Counter((r.method, r.status, r.error) for r in self.failed)
+        versions = dict(Counter(result.version for result in self.results))
+        return (
+            f"{len(self.results)} requests, {len(self.failed)} failed {dict(failed)}, "
+            f"longest gap {gap:.2f} s, versions {versions}"
+        )
 
     @property
     def failed(self) -> list[Result]:

@@ -1,0 +1,33 @@
+#!/bin/sh
+# `make release`: sends requests to these containers of the application and to no others, which can then be
+# stopped; with a reload, so none is lost.
+# Usage: upstream ADDRESS…
+#        upstream            all that Docker's DNS has for the name `app`, as upstream.conf says
+# Returns when the workers of before have finished. A restart of the container undoes it.
+set -eu
+
+template=/etc/nginx/templates/upstream.conf.template
+file=/etc/nginx/conf.d/upstream.conf
+
+{
+  sed '/server app:8000 resolve/,$d' "$template"
+  if [ "$#" = 0 ]; then
+    sed -n '/server app:8000 resolve/p' "$template"
+  fi
+  for address; do
+    sed -n "s/server app:8000 resolve/server $address:8000/p" "$template"
+  done
+  sed '1,/server app:8000 resolve/d' "$template"
+} >/tmp/upstream.conf
+
+if ! cmp -s /tmp/upstream.conf "$file"; then
+  cat /tmp/upstream.conf >"$file"
+  nginx -t -q
+  before=$(cat /proc/1/task/1/children)
+  nginx -s reload
+  # worker_shutdown_timeout ends the last of them.
+  for process in $before; do
+    while kill -0 "$process" 2>/dev/null; do sleep 0.2; done
+  done
+fi
+rm /tmp/upstream.conf

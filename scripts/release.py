@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""`make release`: a new version of the application on one host, without losing a request.
+
+New containers start beside the old ones. When all are ready, nginx sends requests to them alone,
+and only then the old ones are stopped: one that is told to stop closes its kept-alive connections,
+and a POST that is just coming in on one of them would be lost. When they do not become ready, they
+go and the old ones stay. `release.py back` does the same with the image of before; settings stay.
+
+nginx itself is not replaced: new static files come from the application until the next `make up`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import build
+import compose
+import doctor
+from compose import ROOT, last_words, run
+from messages import die, say, show_log
+
+READY_WITHIN = 120  # seconds
+
+
+def main() -> None:
+    doctor.require(doctor.GROUPS)
+    old = containers()
+    if not old or not nginx_runs():
+        die("the stack is not running, so there is nothing to replace", "make up")
+    os.environ.update(build.environment())
+    image = f"{compose.config()['name']}-app"
+    old_image = inspect(old)[0]["Image"]
+    choose_image(image, back=sys.argv[1:] == ["back"])
+    if is_this_version(old):
+        say("this version is running already")
+        return
+    switch(old, image, old_image)
+
+
+def containers() -> list[str]:
+    """The application's running containers, by their ids."""
+    return run("docker", "compose", "ps", "--quiet", "--no-trunc", "app").stdout.split()
+
+
+def nginx_runs() -> bool:
+    return bool(run("docker", "compose", "ps", "--quiet", "nginx").stdout)
+
+
+def inspect(ids: list[str]) -> list[dict]:
+    return json.loads(run("docker", "inspect", *ids).stdout)
+
+
+def choose_image(image: str, *, back: bool) -> None:
+    """Give the image that is to run the name by which Compose finds it."""
+    if not back:
+        command = ["docker", "compose", "build", "app"]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
+            die("the application cannot be built, Docker's words are above", "make doctor")
+    elif run("docker", "tag", f"{image}:previous", image).returncode:
+        die(
+            "there is no version before this one: nothing has been released here",
+            "git checkout VERSION && make release",
+        )
+
+
+def is_this_version(old: list[str]) -> bool:
+    """Do all of them run the image and the settings that new ones would?"""
+    image = run("docker", "image", "inspect", "--format", "{{.Id}}", app_image()).stdout.strip()
+    settings = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
+    return all(
+        container["Image"] == image
+        and container["Config"]["Labels"]["com.docker.compose.config-hash"] == settings
+        for container in inspect(old)
+    )
+
+
+def app_image() -> str:
+    return f"{compose.config()['name']}-app"
+
+
+def switch(old: list[str], image: str, old_image: str) -> None:
+    wanted = compose.config()["services"]["app"].get("scale", 1)
+    say(f"starting {wanted} beside {len(old)}")
+    try:
+        # The new ones are in Docker's DNS from their first moment on.
+        send_to(old)
+        up = run(
+            *("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--no-recreate"),
+            *("--scale", f"app={len(old) + wanted}", "app"),
+        )
+        new = [container for container in containers() if container not in old]
+        problem = last_words(up) if up.returncode else wait_until_ready(new)
+        if problem:
+            die(f"{problem}; the old version serves as before", "mend it, then: make release")
+        send_to(new)
+    except BaseException as error:
+        # Back to how it was.
+        new = [container for container in containers() if container not in old]
+        if new:
+            run("docker", "rm", "--force", *new)
+        run("docker", "tag", old_image, image)
+        send_to([])
+        if isinstance(error, KeyboardInterrupt):
+            die("interrupted; the old version serves as before", "make release")
+        raise
+    run("docker", "tag", old_image, f"{image}:previous")
+    say("they serve; stopping those of before")
+    run("docker", "stop", *old)
+    run("docker", "rm", *old)
+    send_to([])
+    settings = inspect(containers())[0]["Config"]["Env"]
+    say(f"released {dict(line.split('=', 1) for line in settings)['APP_VERSION']}")
+
+
+def wait_until_ready(new: list[str]) -> str:
+    """Empty when all are healthy; otherwise what is wrong, after their last lines."""
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        states = [container["State"] for container in inspect(new)] if new else []
+        if states and all(state["Health"]["Status"] == "healthy" for state in states):
+            return ""
+        bad = next(
+            (
+                number
+                for number, state in enumerate(states)
+                if state["Health"]["Status"] == "unhealthy" or state["Status"] == "restarting"
+            ),
+            None,
+        )
+        if bad is not None or time.monotonic() > deadline:
+            show_last_lines(new[bad or 0])
+            return "the new version does not become ready, its last lines are above"
+        time.sleep(0.3)
+
+
+def show_last_lines(container: str) -> None:
+    logs = run("docker", "logs", "--tail", "50", container)
+    health = inspect([container])[0]["State"]["Health"]["Log"] or [{"Output": ""}]
+    show_log(logs.stdout + logs.stderr + health[-1]["Output"])
+
+
+def send_to(some: list[str]) -> None:
+    """Let nginx send requests to these containers only; to all that there are when empty."""
+    addresses = [
+        network["IPAddress"]
+        for container in (inspect(some) if some else [])
+        for name, network in container["NetworkSettings"]["Networks"].items()
+        if name.endswith("_backend")
+    ]
+    answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "upstream", *addresses)
+    if answer.returncode:
+        die(f"nginx: {last_words(answer)}", "make ps; make logs")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        die("interrupted", "make ps, then: make release, or make up")

@@ -1,0 +1,26 @@
+"""`make release` and back under load, for `make test` and `make soak`."""
+
+from clone import Clone
+from load import Load
+
+
+def ids(stack: Clone) -> set[str]:
+    return set(stack.containers("app"))
+
+
+def release_and_back(stack: Clone, requests: int) -> None:
+    """Two releases, each under load: to a new version, and back to the one before."""
+    with stack.client() as client:
+        before = client.post("/diagnostics/echo").json()["version"]
+    for target, version in (("release", "v2"), ("release-rollback", before)):
+        old = ids(stack)
+        with Load(stack) as load:
+            said = stack.make(target, APP_VERSION="v2").stdout
+            load.carry_on(requests)
+        print(f"make {target}: {load.summary}")
+        assert load.failed == [], load.summary
+        assert said.splitlines()[-1] == f"released {version}"
+        assert {result.version for result in load.results[-50:]} == {version}
+        assert {result.version for result in load.results} == {before, "v2"}
+        assert len(ids(stack)) == len(old)
+        assert not ids(stack) & old
