@@ -7,11 +7,11 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-13s %s\n' "$$target" "$$text"; done
+		printf '  make %-17s %s\n' "$$target" "$$text"; done
 
 up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional rooms
 	@python3 scripts/up.py
@@ -24,6 +24,30 @@ reload: ## let nginx load a replaced certificate; checks it first, drops no requ
 
 purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
 	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
+
+release: ## put a new version of the application in place of the running one, without losing a request
+	@python3 scripts/release.py
+
+release-rollback: ## the same, back to the version before
+	@python3 scripts/release.py back
+
+swarm: ## make this machine a Swarm of one node, to try on
+	@python3 scripts/stack.py init
+
+deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves
+	@python3 scripts/deploy.py
+
+rollback: ## bring back what the last deploy replaced
+	@python3 scripts/stack.py rollback
+
+status: ## what runs in the Swarm, in which version
+	@python3 scripts/stack.py status
+
+undeploy: ## remove the stack from the Swarm
+	@python3 scripts/stack.py undeploy
+
+rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
+	@scripts/rotate.sh
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py

@@ -49,7 +49,7 @@ for file in "${files[@]}"; do
   if is_shell "$file"; then shell+=("$file"); fi
   case $file in
     *.py) python+=("$file") ;;
-    *docker-compose.yml) compose+=("$file") yaml+=("$file") ;;
+    *docker-compose.yml | *docker-stack.yml) compose+=("$file") yaml+=("$file") ;;
     *.yml | *.yaml) yaml+=("$file") ;;
     *Dockerfile) dockerfiles+=("$file") ;;
     *.json) json+=("$file") ;;
@@ -127,6 +127,8 @@ check 'compose: schema' check-jsonschema --builtin-schema vendor.compose-spec "$
 # As it is in the repository: without anybody's .env or docker-compose.override.yml.
 check 'compose-lint' compose-lint check --fail-on low --strict-config --no-env --no-merge-overrides \
   --quiet docker-compose.yml
+check 'compose-lint (Swarm)' compose-lint check --fail-on low --strict-config --no-env \
+  --no-merge-overrides --quiet --config .compose-lint-stack.yml docker-stack.yml
 check 'gixy (nginx)' lint_nginx
 if [ -d .github/workflows ]; then
   check 'workflows: schema' check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*

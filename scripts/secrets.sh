@@ -23,5 +23,6 @@ make_secret() {
 }
 
 make_secret secret_key python3 -c 'import secrets; print(secrets.token_hex(32))'
-# Old keys, one a line, that still read the sessions they signed; empty until a key is replaced.
-make_secret secret_key_fallbacks true
+# Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make
+# rotate`). A line end all the same, because Swarm has no empty secrets.
+make_secret secret_key_fallbacks echo

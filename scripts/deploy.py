@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""`make deploy`: from what is committed here to a Swarm that serves it, in the order below.
+
+Ends with 0 only when every task that is wanted runs the new version and is healthy. Otherwise the
+old version serves again by then.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+
+import build
+import compose
+import doctor
+import swarm
+from compose import ROOT, last_words, run
+from messages import die, say
+
+STACK_FILE = "docker-stack.yml"
+SERVICES = ("app", "nginx")
+# https://docs.docker.com/reference/cli/docker/image/tag/
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+SELF_SIGNED = "./secrets/self-signed"
+# What goes into the image of nginx; with nothing of it changed, a release leaves nginx alone.
+OF_NGINX = ["nginx", "app/webapp/static"]
+
+
+def main() -> None:
+    doctor.require([*doctor.BEFORE_ENGINE, [doctor.engine, doctor.plugins], [doctor.configuration]])
+    swarm.require_manager()
+    if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
+        sys.exit(1)
+    variables = compose.environment()
+    images = variables.get("IMAGES") or swarm.stack_name()
+    tags = versions(variables)
+    for service, tag in tags.items():
+        provide(f"{images}/{service}:{tag}", service, variables)
+    variables |= {
+        "IMAGES": images,
+        "APP_VERSION": tags["app"],
+        "NGINX_VERSION": tags["nginx"],
+        "COMPOSE_PROJECT_NAME": swarm.stack_name(),
+        **secrets(variables, f"{images}/nginx:{tags['nginx']}"),
+    }
+    deploy(variables, with_registry=has_registry(images))
+
+
+def versions(variables: dict[str, str]) -> dict[str, str]:
+    """The image tags: what was asked for, or what git calls what is committed."""
+    app = variables.get("APP_VERSION")
+    if not app:
+        app = build.git_version()
+        if not app:
+            die("git does not say which version this is", "make deploy APP_VERSION=1.0")
+        if app.endswith("-dirty"):
+            die(
+                "there are changes that are not committed, so no version would say what runs",
+                "git commit, or: make deploy APP_VERSION=NAME",
+            )
+        nginx = run("git", "log", "-1", "--format=%h", "--", *OF_NGINX).stdout.strip()
+    else:
+        nginx = app
+    tags = {"app": app, "nginx": variables.get("NGINX_VERSION") or nginx}
+    for tag in tags.values():
+        if tag == "latest" or not TAG.fullmatch(tag):
+            die(f"{tag!r} is no version", "make deploy APP_VERSION=1.0")
+    return tags
+
+
+def has_registry(images: str) -> bool:
+    """By Docker's own rule: a first part with a dot, a colon, or localhost is a host."""
+    host, slash, _ = images.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
+
+
+def provide(image: str, service: str, variables: dict[str, str]) -> None:
+    """Make the image present: a version is built once, pushed, and never built over."""
+    registry = has_registry(image)
+    have = run("docker", "image", "inspect", image).returncode == 0
+    if not have and not (registry and run("docker", "pull", "--quiet", image).returncode == 0):
+        build_image(image, service, variables)
+    stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
+    label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
+    base = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
+    if base.startswith("stand-in/") and not stand_ins_allowed:
+        die(
+            f"{image} is built on the stand-in {base}, which nobody updates",
+            f"docker rmi {image}, then make deploy with a registry in reach; or, knowing that:"
+            " make deploy BASE_IMAGES=debian",
+        )
+    if registry:
+        say(f"pushing {image}")
+        answer = run("docker", "push", "--quiet", image)
+        if answer.returncode:
+            why = last_words(answer)
+            die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
+
+
+def build_image(image: str, service: str, variables: dict[str, str]) -> None:
+    say(f"building {image}")
+    base_images = "debian" if variables.get("BASE_IMAGES") == "debian" else "registry"
+    environment = {
+        **os.environ,
+        **build.environment(base_images),
+        "APP_VERSION": image.rpartition(":")[2],
+    }
+    command = ["docker", "compose", "--progress=quiet", "build", service]
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:  # noqa: S603
+        die(f"{image} cannot be built, Docker's words are above", "make doctor")
+    built = f"{swarm.stack_name()}-{service}"
+    if run("docker", "tag", built, image).returncode:
+        die(f"Compose did not name its image {built}", "docker images")
+
+
+def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
+    """The variables that name the secrets' files, and hashes of what is in them."""
+    folder = variables.get("CERTIFICATES") or ""
+    if "/" not in folder:
+        folder = SELF_SIGNED
+        make_certificate(folder, nginx, variables.get("SERVER_NAME") or "localhost")
+    files = {
+        "SECRET_KEY_HASH": "secrets/secret_key",
+        "SECRET_KEY_FALLBACKS_HASH": "secrets/secret_key_fallbacks",
+        "CERTIFICATE_HASH": f"{folder}/fullchain.pem",
+        "CERTIFICATE_KEY_HASH": f"{folder}/privkey.pem",
+    }
+    hashes = {}
+    for name, file in files.items():
+        try:
+            content = (ROOT / file).read_bytes()
+        except OSError as error:
+            die(f"{file} cannot be read ({error.strerror})", "CERTIFICATES in .env.example")
+        if not content:
+            die(f"{file} is empty, and Swarm has no empty secrets", f"echo > {file}")
+        hashes[name] = hashlib.sha256(content).hexdigest()[:12]
+    return {"CERTIFICATES": folder, **hashes}
+
+
+def make_certificate(folder: str, nginx: str, names: str) -> None:
+    """A self-signed pair, made by what makes it in Compose, and kept beside the other secrets."""
+    (ROOT / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    answer = run(
+        *("docker", "run", "--rm", f"--user={os.getuid()}:{os.getgid()}", "--network=none"),
+        f"--env=SERVER_NAME={' '.join(names.replace(',', ' ').lower().split())}",
+        f"--volume={(ROOT / folder).resolve()}:/etc/nginx/certificates",
+        "--entrypoint=/docker-entrypoint.d/15-self-signed-certificate.sh",
+        nginx,
+    )
+    sys.stderr.write(answer.stderr)
+    if answer.returncode:
+        sys.exit(1)
+
+
+def seconds(text: str) -> float:
+    """Docker's '2m', '90s', '1m30s'."""
+    parts = re.findall(r"([0-9]+)([hms])", text)
+    if not parts or "".join(map("".join, parts)) != text:
+        die(f"UPDATE_MONITOR: {text!r} is no time", "write UPDATE_MONITOR=2m")
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
+
+
+def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
+    timeout = variables.get("DEPLOY_TIMEOUT") or "600"
+    if not timeout.isdigit():
+        die(f"DEPLOY_TIMEOUT: {timeout!r} is no number of seconds", "write DEPLOY_TIMEOUT=600")
+    monitor = seconds(variables.get("UPDATE_MONITOR") or "2m")
+    stack, before, known = swarm.stack_name(), swarm.services(), swarm.known_tasks()
+    if not with_registry and swarm.nodes() > 1:
+        say("note: IMAGES names no registry, so each node has to have the images already")
+    say(f"deploying {stack}: app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
+    answer = run(
+        *("docker", "stack", "deploy", f"--compose-file={STACK_FILE}", "--detach=true", "--prune"),
+        # Without a registry nobody could be asked what a tag stands for.
+        f"--resolve-image={'always' if with_registry else 'never'}",
+        "--with-registry-auth",
+        stack,
+        env={**os.environ, **variables},
+    )
+    if answer.returncode:
+        why = last_words(answer)
+        die(f"docker stack deploy: {why}", "mend that, then: make deploy")
+    try:
+        # Of the first version Swarm has no update to watch, so this does.
+        hold = monitor if set(SERVICES) - before.keys() else 0
+        swarm.wait(int(timeout) + monitor, hold, known, allowed=set())
+        require_versions(variables)
+    except swarm.NotServingError as failure:
+        give_up(failure, before, known, int(timeout))
+    except KeyboardInterrupt:
+        die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
+    swarm.remove_old_secrets()
+    say(f"{stack} serves app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
+
+
+def require_versions(variables: dict[str, str]) -> None:
+    """What is settled has to be what was handed in, and not what somebody else did meanwhile."""
+    now = swarm.services()
+    for name, wanted in (("app", "APP_VERSION"), ("nginx", "NGINX_VERSION")):
+        found = swarm.version(swarm.template(now[name]))
+        if found != variables[wanted]:
+            raise swarm.NotServingError(name, f"{found} is there, not {variables[wanted]}")
+
+
+def give_up(failure: swarm.NotServingError, before: dict, known: set[str], timeout: int) -> None:
+    """Bring everything back to what it was, and end with a line that says so."""
+    swarm.show_last_failure(known)
+    if not before:
+        die(f"{failure}; there is no version before it", "make status, make undeploy")
+    now = swarm.services()
+    changed = [
+        name
+        for name, service in before.items()
+        if name in now and swarm.template(now[name]) != swarm.template(service)
+    ]
+    try:
+        swarm.roll_back(changed, timeout)
+    except swarm.NotServingError as second:
+        die(f"{failure}; and the old version did not come back: {second}", "make status")
+    old = ", ".join(
+        f"{name} {swarm.version(swarm.template(service))}" for name, service in before.items()
+    )
+    die(f"{failure}; what served before serves again: {old}", "mend it, then: make deploy")
+
+
+if __name__ == "__main__":
+    main()

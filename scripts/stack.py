@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""`make swarm`, `make status`, `make rollback`, `make undeploy`."""
+
+import sys
+
+import compose
+import swarm
+from compose import last_words, run
+from messages import die, say
+
+
+def init() -> None:
+    """Make this machine a Swarm of one node, to try on."""
+    if run("docker", "info", "--format", "{{.Swarm.LocalNodeState}}").stdout.strip() != "active":
+        # Nobody is to join: docs/swarm.md has the command for several machines.
+        answer = run("docker", "swarm", "init", "--advertise-addr", "127.0.0.1")
+        if answer.returncode:
+            die(f"docker swarm init: {last_words(answer)}", "docs/swarm.md")
+    swarm.require_manager()
+    say("this machine is a manager of a Swarm; next: make deploy")
+    say("to undo: docker swarm leave --force, and restart what runs in Compose (docs/swarm.md)")
+
+
+def status() -> None:
+    """What runs where, in which version, and what failed last. Exit code 1 unless all is well."""
+    swarm.require_manager()
+    states = [swarm.look(*item) for item in swarm.services().items()]
+    if not states:
+        die(f"{swarm.stack_name()} is not deployed", "make deploy")
+    for state in states:
+        say(str(state))
+        for task in state.failures[:3]:
+            say(f"  failed at {task['UpdatedAt'][:19]}: {swarm.reason(task)}")
+    columns = "table {{.Name}}\t{{.Image}}\t{{.Node}}\t{{.CurrentState}}\t{{.Error}}"
+    tasks = ["docker", "stack", "ps", "--filter", "desired-state=running", "--format", columns]
+    say(run(*tasks, swarm.stack_name()).stdout.rstrip())
+    sys.exit(0 if all(state.settled for state in states) else 1)
+
+
+def rollback() -> None:
+    """Bring back what the last deploy replaced: image, settings and secrets."""
+    swarm.require_manager()
+    services = swarm.services()
+    changed = [
+        name
+        for name, service in services.items()
+        if (service.get("PreviousSpec") or {}).get("TaskTemplate", swarm.template(service))
+        != swarm.template(service)
+    ]
+    if not changed:
+        die(
+            "Swarm knows no other version: nothing is deployed, or the last deploy changed nothing",
+            "git checkout VERSION && make deploy",
+        )
+    try:
+        timeout = int(compose.setting("DEPLOY_TIMEOUT") or 600)
+        swarm.roll_back(changed, timeout)
+    except swarm.NotServingError as failure:
+        die(str(failure), "make status")
+    for name, service in swarm.services().items():
+        say(f"{name} {swarm.version(swarm.template(service))} serves")
+
+
+def undeploy() -> None:
+    """Remove the stack, and wait until nothing of it is left."""
+    swarm.require_manager()
+    stack = swarm.stack_name()
+    answer = run("docker", "stack", "rm", "--detach=false", stack)
+    if answer.returncode:
+        die(f"docker stack rm: {last_words(answer)}", "make undeploy")
+    say(f"removed {stack} from the Swarm; images stay")
+
+
+if __name__ == "__main__":
+    {"init": init, "status": status, "rollback": rollback, "undeploy": undeploy}[sys.argv[1]]()

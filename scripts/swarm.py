@@ -1,0 +1,234 @@
+"""What the scripts ask of Docker Swarm, and how they judge what came of a deploy or a rollback.
+
+`docker stack deploy` only hands in what is wanted, and ends with 0 whatever comes of it. Swarm then
+replaces task by task; when one fails it puts the old version back, and says so in UpdateStatus.
+https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Service
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+
+import compose
+from compose import last_words, run
+from messages import die, say, show_log
+
+# UpdateStatus.State once Swarm has given up on a version.
+ROLLED_BACK = {"rollback_completed"}
+STUCK = {"paused", "rollback_paused"}
+# Task states in which it will not run any more without having been told to stop.
+FAILED = {"failed", "rejected", "orphaned"}
+# Swarm tries again and again; where there is no update to be rolled back, so often is enough.
+FAILURES_ALLOWED = 3
+
+
+class NotServingError(Exception):
+    """A service did not become what was wanted."""
+
+    def __init__(self, service: str, why: str):
+        super().__init__(f"{service}: {why}")
+        self.service = service
+
+
+def stack_name() -> str:
+    return compose.config()["name"]
+
+
+def require_manager() -> None:
+    """End with one line unless the engine is a manager of a Swarm."""
+    info = run("docker", "info", "--format", "{{json .Swarm}}")
+    swarm = json.loads(info.stdout or "null") or {}
+    if swarm.get("LocalNodeState") != "active":
+        die("this engine is in no Swarm", "make swarm (one to try on), or docs/swarm.md")
+    if not swarm.get("ControlAvailable"):
+        die("this node is a worker of its Swarm", "type it on a manager")
+
+
+def inspect(kind: str, ids: list[str]) -> list[dict]:
+    if not ids:
+        return []
+    # What has gone since it was listed is left out, with an exit code that says so.
+    return json.loads(run("docker", "inspect", f"--type={kind}", *ids).stdout or "[]")
+
+
+def services() -> dict[str, dict]:
+    """The stack's services by their short names, as the engine describes them."""
+    stack = stack_name()
+    ours = f"label=com.docker.stack.namespace={stack}"
+    listed = run("docker", "service", "ls", "--quiet", "--filter", ours)
+    if listed.returncode:
+        die(f"docker service ls: {last_words(listed)}", "make status")
+    found = inspect("service", listed.stdout.split())
+    return {service["Spec"]["Name"].removeprefix(f"{stack}_"): service for service in found}
+
+
+def template(service: dict) -> dict:
+    """What its tasks are to be; when that changes, Swarm replaces them."""
+    return service["Spec"]["TaskTemplate"]
+
+
+def same(one: dict, other: dict) -> bool:
+    """Do two specifications want the same containers? (An empty field may be absent in one.)"""
+    specs = [
+        {key: value for key, value in spec["ContainerSpec"].items() if value}
+        for spec in (one, other)
+    ]
+    return specs[0] == specs[1] and one.get("ForceUpdate") == other.get("ForceUpdate")
+
+
+def nodes() -> int:
+    """Nodes that run a task of a global service."""
+    listed = run("docker", "node", "ls", "--format", "{{.Status}} {{.Availability}}")
+    return len(
+        [node for node in listed.stdout.splitlines() if node in ("Ready Active", "Ready Pause")]
+    )
+
+
+def version(spec: dict) -> str:
+    """The tag of the image in a service's or a task's specification."""
+    image = spec["ContainerSpec"]["Image"].partition("@")[0]
+    return image.rpartition(":")[2]
+
+
+@dataclass
+class State:
+    """What a service is doing now."""
+
+    name: str
+    version: str
+    wanted: int
+    running: int = 0  # tasks of the version that is wanted, healthy
+    others: int = 0  # tasks of other versions, or on their way
+    update: str = ""
+    # Tasks of the version that is wanted, newest first.
+    failures: list[dict] = field(default_factory=list)
+    waits_for: str = ""  # why a task is not even tried
+
+    @property
+    def settled(self) -> bool:
+        """All is as wanted, whichever version that may be by now, and nothing is under way."""
+        under_way = self.update in ("updating", "rollback_started")
+        return self.running == self.wanted and not self.others and not under_way
+
+    def __str__(self) -> str:
+        words = f"{self.name}: {self.running} of {self.wanted} run {self.version}"
+        return words + "".join(
+            f", {part}" for part in (self.update.replace("_", " "), self.waits_for) if part
+        )
+
+
+def look(name: str, service: dict) -> State:
+    listed = run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"]).stdout.split()
+    tasks = inspect("task", listed)
+    mode = service["Spec"]["Mode"]
+    wanted = mode["Replicated"]["Replicas"] if "Replicated" in mode else nodes()
+    state = State(name, version(template(service)), wanted)
+    state.update = (service.get("UpdateStatus") or {}).get("State", "")
+    for task in sorted(tasks, key=lambda task: task["CreatedAt"], reverse=True):
+        current = same(task["Spec"], template(service))
+        status = task["Status"]
+        if task["DesiredState"] in ("running", "ready"):
+            if current and status["State"] == "running":
+                state.running += 1
+            else:
+                state.others += 1
+            if status["State"] == "pending":
+                state.waits_for = status.get("Err") or status.get("Message", "")
+        if current and status["State"] in FAILED:
+            state.failures.append(task)
+    return state
+
+
+def known_tasks() -> set[str]:
+    listed = [
+        run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"])
+        for service in services().values()
+    ]
+    return {task for answer in listed for task in answer.stdout.split()}
+
+
+def wait(seconds: float, hold: float, known: set[str], allowed: set[str]) -> None:
+    """Show progress until all services have been what is wanted for `hold` seconds.
+
+    known: tasks of before, whose failures are not counted; allowed: final states of an update that
+    are no failure here. Raises NotServingError.
+    """
+    deadline, since, seen, said = time.monotonic() + seconds, None, {}, {}
+    while True:
+        states = [look(*item) for item in services().items()]
+        for state in states:
+            # What lasts, and not each step of a task that ends and starts again.
+            if str(state) == seen.get(state.name) != said.get(state.name):
+                said[state.name] = str(state)
+                say(f"  {state}")
+            seen[state.name] = str(state)
+            if state.update in (ROLLED_BACK | STUCK) - allowed:
+                raise NotServingError(
+                    state.name, f"Swarm gave up on it ({state.update.replace('_', ' ')})"
+                )
+            failures = [task for task in state.failures if task["ID"] not in known]
+            if not state.update and len(failures) >= FAILURES_ALLOWED:
+                raise NotServingError(
+                    state.name, f"{len(failures)} tasks failed; {reason(failures[0])}"
+                )
+        if states and all(state.settled for state in states):
+            since = since or time.monotonic()
+            if time.monotonic() - since >= hold:
+                return
+        else:
+            since = None
+        if time.monotonic() > deadline:
+            late = next((state for state in states if not state.settled), states[0])
+            raise NotServingError(late.name, f"not within {seconds:.0f} s: {late}")
+        time.sleep(0.5)
+
+
+def reason(task: dict) -> str:
+    """Why a task failed, in Swarm's words."""
+    status = task["Status"]
+    return status.get("Err") or status.get("Message") or status["State"]
+
+
+def show_last_failure(known: set[str]) -> None:
+    """Show why the newest failed task failed, and its last lines."""
+    failed = [
+        task
+        for answer in (
+            run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"])
+            for service in services().values()
+        )
+        for task in inspect("task", answer.stdout.split())
+        if task["Status"]["State"] in FAILED and task["ID"] not in known
+    ]
+    if not failed:
+        return
+    newest = max(failed, key=lambda task: task["CreatedAt"])
+    logs = run("docker", "service", "logs", "--raw", "--tail", "50", newest["ID"])
+    show_log(logs.stdout + logs.stderr)
+    say(f"  {version(newest['Spec'])}: {reason(newest)}")
+
+
+def roll_back(names: list[str], seconds: float) -> None:
+    """Bring back what these services were, and wait until it runs. Raises NotServingError."""
+    stack, known = stack_name(), known_tasks()
+    for name in names:
+        answer = run("docker", "service", "rollback", "--detach", f"{stack}_{name}")
+        if answer.returncode:
+            raise NotServingError(name, last_words(answer))
+    wait(seconds, 0, known, allowed=ROLLED_BACK)
+
+
+def remove_old_secrets() -> None:
+    """Remove the stack's secrets that neither its services nor a rollback of them would use."""
+    used = {
+        secret["SecretName"]
+        for service in services().values()
+        for spec in (service["Spec"], service.get("PreviousSpec") or {})
+        for secret in spec.get("TaskTemplate", {}).get("ContainerSpec", {}).get("Secrets") or []
+    }
+    ours = f"label=com.docker.stack.namespace={stack_name()}"
+    listed = run("docker", "secret", "ls", "--filter", ours, "--format", "{{.Name}}").stdout.split()
+    for name in listed:
+        # One that a task on its way out still uses goes with the next deploy.
+        if name not in used and run("docker", "secret", "rm", name).returncode == 0:
+            say(f"removed the secret {name}, which nothing uses any more")

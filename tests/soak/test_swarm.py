@@ -1,0 +1,311 @@
+"""Releases on a real Swarm of three nodes, each under load of which every answer is counted.
+
+Changes of the application are asked for through the nginx of one node; what touches nginx or a
+whole node through a load balancer. About half an hour.
+"""
+
+import threading
+import time
+from contextlib import ExitStack
+
+import httpx
+import load
+import pytest
+from clone import wait_until
+from load import Load
+from nodes import NODES, REGISTRY, Deployment, Front, docker, machines, variant
+
+REQUESTS = 20_000
+
+# What is wrong with an image, as a line of its Dockerfile, and what `make deploy` says of it.
+BROKEN = {
+    "exits": ('CMD ["sh", "-c", "echo nothing to run; exit 3"]', "non-zero exit (3)"),
+    "never-ready": (
+        'CMD ["sh", "-c", "touch /tmp/draining; exec python serve.py"]',
+        "unhealthy container",
+    ),
+    "unready-after-a-minute": (
+        'CMD ["sh", "-c", "(sleep 60; touch /tmp/draining) & exec python serve.py"]',
+        "unhealthy container",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def swarm(stack):
+    """Three nodes, and in their registry v1 and v2 of both images, and the broken ones."""
+    with machines(stack, 3) as swarm:
+        swarm.join()
+        for version in ("v1", "v2"):
+            for service in ("app", "nginx"):
+                line = f"ENV APP_VERSION={version}"
+                with variant(f"{stack.name}-{service}", line) as made:
+                    swarm.push(made, f"{service}:{version}")
+        for name, (command, _) in BROKEN.items():
+            lines = (f"ENV APP_VERSION={name}", command)
+            with variant(f"{stack.name}-app", *lines) as made:
+                swarm.push(made, f"app:{name}")
+        yield swarm
+
+
+@pytest.fixture(scope="module")
+def site(swarm, tmp_path_factory):
+    """The deployment, v1 of both images on all nodes."""
+    site = Deployment(
+        tmp_path_factory.mktemp("clone") / "site",
+        APP_ENV="testing",
+        IMAGES=swarm.images,
+        HTTP_PORT="80",
+        HTTPS_PORT="443",
+        APP_VERSION="v1",
+        NGINX_VERSION="v1",
+        CERTIFICATES="./certificates",
+        # With stand-ins for base images this has to be said; with others it changes nothing.
+        BASE_IMAGES="debian",
+        UPDATE_MONITOR="10s",
+        **load.LIMITS,
+    )
+    site.host = swarm.host
+    site.certificate_pair()
+    said = site.make("deploy").stdout
+    assert said.splitlines()[-1] == f"{site.name} serves app v1, nginx v1"
+    return site
+
+
+@pytest.fixture
+def front(site, swarm):
+    """The nginx of one node."""
+    return Front(site, swarm.port)
+
+
+@pytest.fixture
+def balancer(site, swarm):
+    return Front(site, swarm.balancer_port)
+
+
+def versions(site, service="app") -> set[str]:
+    return {
+        task["Spec"]["ContainerSpec"]["Image"].partition("@")[0].rpartition(":")[2]
+        for task in site.tasks(service)
+    }
+
+
+def loses_nothing(front, change, requests=REQUESTS) -> Load:
+    """The load during a change, of which every request was answered."""
+    with Load(front, clients=6) as load:
+        load.carry_on(100)
+        change()
+        load.carry_on(requests)
+    print(load.summary)
+    assert load.failed == [], load.summary
+    return load
+
+
+def test_addresses_in_the_access_log_are_the_clients(site, swarm):
+    address = f"https://localhost:443/?from={REGISTRY}"
+    at = f"localhost:443:{NODES['node1']}"
+    docker("exec", f"{swarm.name}-registry", "curl", "-sk", "--resolve", at, address)
+    wait_until(
+        lambda: any(
+            f'"ip":"{REGISTRY}"' in line and f"from={REGISTRY}" in line
+            for line in site.run(
+                "docker", "service", "logs", "--raw", f"{site.name}_nginx"
+            ).stdout.splitlines()
+        ),
+        10,
+        "the client's address in the log",
+    )
+
+
+def test_what_swarm_does_not_know_is_made_up_for(swarm):
+    """No program raises privileges, on a node and as the container sees it."""
+    listed = swarm.on("node1", "ps", "--quiet")
+    assert len(listed.split()) >= 2
+    for container in listed.split():
+        find = ["find", "/", "-xdev", "-type", "f", "-perm", "/6000"]
+        assert swarm.on("node1", "exec", container, *find) == ""
+        status = swarm.on("node1", "exec", container, "cat", "/proc/1/status")
+        assert "CapBnd:\t0000000000000000" in status
+        uid = status.partition("\nUid:")[2].split()[0]
+        assert uid in ("101", "10001")
+        swarm.on("node1", "exec", container, "touch", "/written", check=False)
+        assert "written" not in swarm.on("node1", "exec", container, "ls", "/")
+
+
+def test_an_update_and_a_rollback_lose_nothing(site, front):
+    update = loses_nothing(front, lambda: site.make("deploy", APP_VERSION="v2"))
+    assert {result.version for result in update.results} == {"v1", "v2"}
+    assert {result.version for result in update.results[-100:]} == {"v2"}
+    back = loses_nothing(front, lambda: site.make("rollback"))
+    assert {result.version for result in back.results[-100:]} == {"v1"}
+
+
+class Visitor:
+    """Whose session has to be there at every visit, and who leaves something in it each time."""
+
+    def __init__(self, front: Front):
+        self.front, self.visits, self.lost = front, 0, []
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.visit, daemon=True)
+
+    def __enter__(self) -> "Visitor":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def visit(self) -> None:
+        with httpx.Client(base_url=self.front.url, verify=self.front.tls()) as client:
+            client.get("/diagnostics/session?value=0")
+            while not self.stop.wait(0.05):
+                # A connection of its own, and so another replica.
+                seen = client.get("/diagnostics/session").json()["value"]
+                if seen != str(self.visits):
+                    self.lost.append((time.monotonic(), seen))
+                self.visits += 1
+                client.get(f"/diagnostics/session?value={self.visits}")
+
+
+def test_a_new_secret_key_loses_no_request_and_no_session(site, front):
+    def rotate() -> None:
+        for _ in range(2):
+            site.make("rotate")
+            site.make("deploy")
+
+    before = (site.folder / "secrets/secret_key").read_text()
+    with Visitor(front) as visitor:
+        loses_nothing(front, rotate)
+    assert visitor.visits > 100
+    assert visitor.lost == []
+    assert (site.folder / "secrets/secret_key").read_text() != before
+    names = site.run("docker", "secret", "ls", "--format={{.Name}}").stdout
+    # The key in use, and the one of before for a rollback.
+    assert names.count("-secret-key-") == 2
+
+
+def test_scaling_loses_nothing(site, front):
+    def scale() -> None:
+        for number in ("6", "2", "3"):
+            site.make("deploy", APP_REPLICAS=number)
+            assert len(site.tasks("app")) == int(number)
+
+    loses_nothing(front, scale)
+
+
+@pytest.mark.timeout(1200)
+def test_what_touches_nginx_loses_nothing_behind_a_balancer(site, balancer):
+    loses_nothing(balancer, lambda: site.make("deploy", NGINX_VERSION="v2"))
+    assert versions(site, "nginx") == {"v2"}
+    site.write_settings(NGINX_VERSION="v2")
+    old = site.trusted
+    site.certificate_pair()
+    loses_nothing(balancer, lambda: site.make("deploy"))
+    # Only the new one is served.
+    site.trusted = site.trusted.removeprefix(old)
+    loses_nothing(balancer, lambda: None, 200)
+
+
+def test_a_drained_node_and_a_lost_manager_are_not_noticed(site, swarm, balancer):
+    def drain_and_lose() -> None:
+        swarm.on("node1", "node", "update", "--availability=drain", "node3")
+        wait_until(
+            lambda: not swarm.on("node3", "ps", "--quiet") and len(site.tasks("app")) == 3,
+            90,
+            "its tasks elsewhere",
+        )
+        swarm.kill("node3")
+        wait_until(lambda: swarm.ready_nodes("node1") == 2, 60, "its absence to be known")
+
+    loses_nothing(balancer, drain_and_lose)
+    swarm.start_again("node3")
+    swarm.on("node1", "node", "update", "--availability=active", "node3")
+    wait_until(lambda: swarm.ready_nodes("node1") == 3, 60, "the node back")
+    site.make("deploy")
+
+
+def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm, balancer):
+    with Load(balancer, clients=6) as load:
+        load.carry_on(1000)
+        begin = time.monotonic()
+        swarm.kill("node3")
+        wait_until(
+            lambda: (
+                len(tasks := [t for t in site.tasks("app") if t["Status"]["State"] == "running"])
+                == 3
+                and "node3" not in {t["NodeID"] for t in tasks}
+                and swarm.ready_nodes("node1") == 2
+            ),
+            60,
+            "three tasks on two nodes",
+        )
+        complete = time.monotonic()
+        load.carry_on(REQUESTS)
+    print(f"complete after {complete - begin:.0f} s; {load.summary}")
+    late = [r for r in load.failed if r.begin > complete or r.begin - begin > 40]
+    assert late == [], load.summary
+    assert len(load.failed) < 200, load.summary
+    swarm.start_again("node3")
+    wait_until(lambda: swarm.ready_nodes("node1") == 3, 60, "the node back")
+    site.make("deploy")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_image_never_takes_over(site, front, name):
+    monitor = "100s" if "minute" in name else "10s"
+    with Load(front, clients=2) as load:
+        answer = site.make("deploy", APP_VERSION=name, UPDATE_MONITOR=monitor, check=False)
+        load.carry_on(500)
+    print(load.summary)
+    assert answer.returncode
+    said = answer.stderr.splitlines()[-2]
+    assert "what served before serves again: app v1, nginx v2" in said
+    assert BROKEN[name][1] in answer.stdout
+    assert versions(site) == {"v1"}
+    if "minute" not in name:
+        assert {result.version for result in load.results} == {"v1"}
+    assert load.failed == [], load.summary
+
+
+def test_an_image_that_only_one_node_has_never_takes_over(site, swarm, front):
+    for name in ("app", "nginx"):
+        swarm.on("node1", "tag", f"{swarm.images}/{name}:v1", f"local/{name}:v1")
+    with Load(front, clients=2) as load:
+        answer = site.make("deploy", IMAGES="local", NGINX_VERSION="v1", check=False)
+        load.carry_on(200)
+    assert answer.returncode
+    assert "note: IMAGES names no registry" in answer.stdout
+    assert "what served before serves again" in answer.stderr
+    assert "No such image" in answer.stdout
+    assert {result.version for result in load.results} == {"v1"}
+
+
+def test_an_update_that_no_node_can_take_ends_in_time(site, swarm, front):
+    with ExitStack() as nodes, Load(front, clients=2) as load:
+        for node in NODES:
+            swarm.on("node1", "node", "update", "--availability=pause", node)
+            nodes.callback(swarm.on, "node1", "node", "update", "--availability=active", node)
+        answer = site.make("deploy", APP_VERSION="v2", DEPLOY_TIMEOUT="20", check=False)
+        load.carry_on(200)
+    assert answer.returncode
+    assert "not within 30 s" in answer.stderr
+    assert "no suitable node" in answer.stderr
+    assert "what served before serves again: app v1" in answer.stderr
+    assert load.failed == [], load.summary
+    assert {result.version for result in load.results} == {"v1"}
+
+
+@pytest.mark.timeout(1200)
+def test_five_rounds_of_undeploy_and_deploy(site, front):
+    for _ in range(5):
+        site.make("undeploy")
+        assert (
+            site.run("docker", "network", "ls", "--filter=scope=swarm", "-q").stdout.count("\n")
+            <= 1
+        )
+        assert not site.run("docker", "secret", "ls", "--quiet").stdout
+        site.make("deploy")
+        with httpx.Client(base_url=front.url, verify=front.tls()) as client:
+            assert client.post("/diagnostics/echo").status_code == 200
+    site.make("undeploy")

@@ -1,0 +1,9 @@
+#!/bin/sh
+# A node: its engine, reachable by the tests on port 2375, and the registry under the name by which
+# everybody knows it, that of the tests' own machine. Environment: REGISTRY_ADDRESS, REGISTRY_PORT
+set -eu
+socat "TCP-LISTEN:$REGISTRY_PORT,bind=127.0.0.1,fork,reuseaddr" "TCP:$REGISTRY_ADDRESS:5000" &
+socat TCP-LISTEN:2375,fork,reuseaddr UNIX-CONNECT:/var/run/docker.sock &
+# From before a kill.
+rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
+exec dockerd

@@ -1,0 +1,191 @@
+"""`make deploy` and the like on a Swarm of one node (tests/nodes.py).
+
+`make soak` has three nodes, longer loads and more faults (tests/soak/test_swarm.py).
+"""
+
+import json
+
+import load
+import pytest
+from load import Load
+from nodes import Deployment, machines
+
+
+@pytest.fixture(scope="module")
+def machine(stack):
+    """A machine with an engine of its own, which has the base images."""
+    with machines(stack, 1) as machines_:
+        for service in ("app", "nginx"):
+            machines_.load("node1", base_image(stack, service))
+        yield machines_
+
+
+@pytest.fixture(scope="module")
+def site(stack, machine, tmp_path_factory):
+    """A clone with a history, deployed there once."""
+    site = Deployment(
+        tmp_path_factory.mktemp("clone") / "site",
+        APP_ENV="testing",
+        APP_REPLICAS="2",
+        HTTP_PORT="80",
+        HTTPS_PORT="443",
+        CERTIFICATES="./certificates",
+        UPDATE_MONITOR="5s",
+        BASE_IMAGES="debian" if stands_in(stack) else "registry",
+        **load.LIMITS,
+    )
+    site.host, site.url = machine.host, f"https://localhost:{machine.port}"
+    site.certificate_pair()
+    site.run("git", "init", "--quiet")
+    commit(site, "One")
+    assert "error: this engine is in no Swarm -> make swarm" in refused(site)
+    site.make("swarm")
+    site.said = site.make("deploy").stdout
+    return site
+
+
+def base_image(stack, service: str) -> str:
+    labels = stack.inspect(service)[0]["Config"]["Labels"]
+    return labels["org.opencontainers.image.base.name"]
+
+
+def stands_in(stack) -> bool:
+    return base_image(stack, "app").startswith("stand-in/")
+
+
+def commit(site: Deployment, message: str) -> str:
+    """Commit everything; the version that this makes."""
+    name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    site.run("git", "add", "--all")
+    site.run("git", *name, "commit", "--quiet", "--allow-empty", "--message", message)
+    return site.run("git", "describe", "--tags", "--always").stdout.strip()
+
+
+def refused(site: Deployment, **settings: str) -> str:
+    """What `make deploy` says when it refuses, which takes no build."""
+    answer = site.make("deploy", check=False, **settings)
+    assert answer.returncode
+    return next(line for line in answer.stderr.splitlines() if line.startswith("error: "))
+
+
+def ids(site: Deployment, service: str) -> set[str]:
+    return {task["ID"] for task in site.tasks(service)}
+
+
+def test_the_first_deploy_says_what_serves(site):
+    version = site.run("git", "describe", "--always").stdout.strip()
+    assert site.said.splitlines()[-1] == f"{site.name} serves app {version}, nginx {version}"
+    status = site.make("status").stdout
+    assert f"app: 2 of 2 run {version}" in status
+    assert f"nginx: 1 of 1 run {version}" in status
+
+
+def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(site):
+    before = site.run("git", "describe", "--always").stdout.strip()
+    with (site.folder / "app/webapp/pages.py").open("a") as file:
+        file.write("# Two\n")
+    assert "changes that are not committed" in refused(site)
+    version = commit(site, "Two")
+    nginx = ids(site, "nginx")
+    with Load(site) as load:
+        said = site.make("deploy").stdout
+        load.carry_on(1000)
+    assert load.failed == [], load.summary
+    assert said.splitlines()[-1] == f"{site.name} serves app {version}, nginx {before}"
+    assert {result.version for result in load.results} == {before, version}
+    assert {result.version for result in load.results[-50:]} == {version}
+    with Load(site) as load:
+        site.make("rollback")
+        load.carry_on(1000)
+    assert load.failed == [], load.summary
+    assert {result.version for result in load.results[-50:]} == {before}
+    assert ids(site, "nginx") == nginx
+    site.make("rollback")
+
+
+def test_a_version_that_does_not_start_never_serves(site):
+    file = site.folder / "app/wsgi.py"
+    text = file.read_text()
+    file.write_text(f"{text}\nimport os\nif os.path.isdir('/run/secrets'): os._exit(3)\n")
+    commit(site, "Three, broken")
+    before = {task["Spec"]["ContainerSpec"]["Image"] for task in site.tasks("app")}
+    with Load(site, clients=2) as load:
+        answer = site.make("deploy", check=False)
+        load.carry_on(200)
+    assert answer.returncode
+    assert "what served before serves again: " in answer.stderr
+    assert load.failed == [], load.summary
+    assert {task["Spec"]["ContainerSpec"]["Image"] for task in site.tasks("app")} == before
+    file.write_text(text)
+    commit(site, "Four, mended")
+
+
+def test_what_is_missing_or_wrong_is_said(site):
+    assert "'latest' is no version" in refused(site, APP_VERSION="latest")
+    assert "DEPLOY_TIMEOUT: 'soon'" in refused(site, DEPLOY_TIMEOUT="soon")
+    assert "UPDATE_MONITOR: 'long'" in refused(site, UPDATE_MONITOR="long")
+    (site.folder / "secrets/secret_key_fallbacks").write_text("")
+    said = refused(site)
+    assert "Swarm has no empty secrets -> echo > secrets/secret_key_fallbacks" in said
+    (site.folder / "secrets/secret_key_fallbacks").write_text("\n")
+
+
+def test_stand_ins_are_refused_unless_asked_for(site, stack):
+    if not stands_in(stack):
+        pytest.skip("the base images come from a registry")
+    said = refused(site, BASE_IMAGES="auto")
+    assert "is built on the stand-in stand-in/python" in said
+    assert "make deploy BASE_IMAGES=debian" in said
+
+
+def test_plain_docker_says_which_variable_is_missing(site):
+    command = ["docker", "stack", "config", "--compose-file", "docker-stack.yml"]
+    given = {}
+    for _ in range(10):
+        answer = site.run(*command, check=False, **given)
+        if not answer.returncode:
+            break
+        missing = answer.stderr.partition("required variable ")[2].split()[0]
+        given[missing] = "v1"
+    assert given.keys() == {
+        "APP_VERSION",
+        "NGINX_VERSION",
+        "SECRET_KEY_HASH",
+        "SECRET_KEY_FALLBACKS_HASH",
+        "CERTIFICATE_HASH",
+        "CERTIFICATE_KEY_HASH",
+        "CERTIFICATES",
+    }
+
+
+def test_what_the_running_tasks_are_denied(site, machine):
+    """What Swarm made of the stack file, as the engine says of the containers."""
+    listed = machine.on("node1", "ps", "--quiet").split()
+    assert len(listed) == 3
+    for container in json.loads(machine.on("node1", "inspect", *listed)):
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"]
+        assert host["PidsLimit"]
+        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+        assert container["Config"]["User"] not in ("", "root", "0")
+        find = ["find", "/", "-xdev", "-type", "f", "-perm", "/6000"]
+        assert machine.on("node1", "exec", container["Id"], *find, check=False) == ""
+
+
+@pytest.mark.parametrize("service", ["app", "nginx"])
+def test_tasks_have_time_to_stop(site, service):
+    for task in site.tasks(service):
+        assert task["Spec"]["ContainerSpec"]["StopGracePeriod"] == 40_000_000_000
+
+
+def test_undeploy_leaves_nothing(site, machine):
+    site.make("undeploy")
+    ours = ("--quiet", "--filter", f"label=com.docker.stack.namespace={site.name}")
+    for kind in ("service", "network", "secret"):
+        assert machine.on("node1", kind, "ls", *ours) == ""
+    assert machine.on("node1", "ps", "--all", *ours) == ""
+    answer = site.make("status", check=False)
+    assert answer.returncode
+    assert f"error: {site.name} is not deployed -> make deploy" in answer.stderr
