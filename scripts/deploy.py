@@ -19,6 +19,7 @@ from compose import ROOT, last_words, run
 from messages import die, say
 
 STACK_FILE = "docker-stack.yml"
+ENCRYPTED = "docker-stack.encrypted.yml"
 SERVICES = ("app", "nginx")
 # https://docs.docker.com/reference/cli/docker/image/tag/
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -170,8 +171,10 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
     say(f"deploying {stack}: app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
+    files = [STACK_FILE, *([ENCRYPTED] if variables.get("OVERLAY_ENCRYPTION") == "true" else [])]
     answer = run(
-        *("docker", "stack", "deploy", f"--compose-file={STACK_FILE}", "--detach=true", "--prune"),
+        *("docker", "stack", "deploy", "--detach=true", "--prune"),
+        *(f"--compose-file={file}" for file in files),
         # Without a registry nobody could be asked what a tag stands for.
         f"--resolve-image={'always' if with_registry else 'never'}",
         "--with-registry-auth",

@@ -69,6 +69,14 @@ def test_what_can_be_written_is_as_large_as_in_compose():
         assert {volume["type"] for volume in volumes} == {"tmpfs"}
 
 
+def test_encryption_is_off_unless_its_file_is_added():
+    """The engine takes the name of the option for yes, whatever its value."""
+    assert "driver_opts" not in (ROOT / "docker-stack.yml").read_text()
+    encrypted = yaml.safe_load((ROOT / "docker-stack.encrypted.yml").read_text())
+    backend = STACK["networks"]["backend"] | {"driver_opts": {"encrypted": "true"}}
+    assert encrypted == {"networks": {"backend": backend}}
+
+
 def test_the_same_variables_with_the_same_defaults():
     def defaults(name):
         return dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (ROOT / name).read_text()))
