@@ -167,7 +167,7 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
     if not timeout.isdigit():
         die(f"DEPLOY_TIMEOUT: {timeout!r} is no number of seconds", "write DEPLOY_TIMEOUT=600")
     monitor = seconds(variables.get("UPDATE_MONITOR") or "2m")
-    stack, before, known = swarm.stack_name(), swarm.services(), swarm.known_tasks()
+    stack, before, known = swarm.stack_name(), swarm.services(), swarm.known()
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
     say(f"deploying {stack}: app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
@@ -206,7 +206,9 @@ def require_versions(variables: dict[str, str]) -> None:
             raise swarm.NotServingError(name, f"{found} is there, not {variables[wanted]}")
 
 
-def give_up(failure: swarm.NotServingError, before: dict, known: set[str], timeout: int) -> None:
+def give_up(
+    failure: swarm.NotServingError, before: dict, known: frozenset[str], timeout: int
+) -> None:
     """Bring everything back to what it was, and end with a line that says so."""
     swarm.show_last_failure(known)
     if not before:

@@ -30,4 +30,4 @@ lock() {
 lock app
 # Keeps to the application's versions where both need a package.
 lock tests
-lock tests/stack/scanners
+lock tests/soak/scanners

@@ -5,6 +5,7 @@ replaces task by task; when one fails it puts the old version back, and says so 
 https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Service
 """
 
+import functools
 import json
 import time
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class NotServingError(Exception):
         self.service = service
 
 
+@functools.cache
 def stack_name() -> str:
     return compose.config()["name"]
 
@@ -60,6 +62,12 @@ def services() -> dict[str, dict]:
         die(f"docker service ls: {last_words(listed)}", "make status")
     found = inspect("service", listed.stdout.split())
     return {service["Spec"]["Name"].removeprefix(f"{stack}_"): service for service in found}
+
+
+def tasks(service: dict) -> list[dict]:
+    """Its tasks, of which Swarm remembers some that have ended."""
+    listed = run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"])
+    return inspect("task", listed.stdout.split())
 
 
 def template(service: dict) -> dict:
@@ -117,14 +125,15 @@ class State:
         )
 
 
-def look(name: str, service: dict) -> State:
-    listed = run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"]).stdout.split()
-    tasks = inspect("task", listed)
+def look(name: str, service: dict, before: frozenset[str] = frozenset()) -> State:
+    """before: what `known` gave then, which is left out."""
     mode = service["Spec"]["Mode"]
     wanted = mode["Replicated"]["Replicas"] if "Replicated" in mode else nodes()
     state = State(name, version(template(service)), wanted)
-    state.update = (service.get("UpdateStatus") or {}).get("State", "")
-    for task in sorted(tasks, key=lambda task: task["CreatedAt"], reverse=True):
+    update = service.get("UpdateStatus") or {}
+    if update.get("StartedAt") not in before:
+        state.update = update.get("State", "")
+    for task in sorted(tasks(service), key=lambda task: task["CreatedAt"], reverse=True):
         current = same(task["Spec"], template(service))
         status = task["Status"]
         if task["DesiredState"] in ("running", "ready"):
@@ -134,28 +143,30 @@ def look(name: str, service: dict) -> State:
                 state.others += 1
             if status["State"] == "pending":
                 state.waits_for = status.get("Err") or status.get("Message", "")
-        if current and status["State"] in FAILED:
+        if current and status["State"] in FAILED and task["ID"] not in before:
             state.failures.append(task)
     return state
 
 
-def known_tasks() -> set[str]:
-    listed = [
-        run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"])
-        for service in services().values()
-    ]
-    return {task for answer in listed for task in answer.stdout.split()}
+def known() -> frozenset[str]:
+    """The tasks that there are, by their ids, and the updates, by their beginnings: what comes of
+    them is not to be taken for what comes of a deploy that begins now."""
+    strings = set()
+    for service in services().values():
+        strings |= {task["ID"] for task in tasks(service)}
+        strings.add((service.get("UpdateStatus") or {}).get("StartedAt"))
+    return frozenset(strings - {None})
 
 
-def wait(seconds: float, hold: float, known: set[str], allowed: set[str]) -> None:
+def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str]) -> None:
     """Show progress until all services have been what is wanted for `hold` seconds.
 
-    known: tasks of before, whose failures are not counted; allowed: final states of an update that
-    are no failure here. Raises NotServingError.
+    before: what `known` gave then; allowed: final states of an update that are no failure here.
+    Raises NotServingError.
     """
     deadline, since, seen, said = time.monotonic() + seconds, None, {}, {}
     while True:
-        states = [look(*item) for item in services().items()]
+        states = [look(*item, before) for item in services().items()]
         for state in states:
             # What lasts, and not each step of a task that ends and starts again.
             if str(state) == seen.get(state.name) != said.get(state.name):
@@ -166,11 +177,9 @@ def wait(seconds: float, hold: float, known: set[str], allowed: set[str]) -> Non
                 raise NotServingError(
                     state.name, f"Swarm gave up on it ({state.update.replace('_', ' ')})"
                 )
-            failures = [task for task in state.failures if task["ID"] not in known]
-            if not state.update and len(failures) >= FAILURES_ALLOWED:
-                raise NotServingError(
-                    state.name, f"{len(failures)} tasks failed; {reason(failures[0])}"
-                )
+            if not state.update and len(state.failures) >= FAILURES_ALLOWED:
+                why = f"{len(state.failures)} tasks failed; {reason(state.failures[0])}"
+                raise NotServingError(state.name, why)
         if states and all(state.settled for state in states):
             since = since or time.monotonic()
             if time.monotonic() - since >= hold:
@@ -189,33 +198,29 @@ def reason(task: dict) -> str:
     return status.get("Err") or status.get("Message") or status["State"]
 
 
-def show_last_failure(known: set[str]) -> None:
-    """Show why the newest failed task failed, and its last lines."""
+def show_last_failure(before: frozenset[str]) -> None:
+    """Show why the newest task failed that there was not before, and its last lines."""
     failed = [
         task
-        for answer in (
-            run("docker", "service", "ps", "--quiet", "--no-trunc", service["ID"])
-            for service in services().values()
-        )
-        for task in inspect("task", answer.stdout.split())
-        if task["Status"]["State"] in FAILED and task["ID"] not in known
+        for service in services().values()
+        for task in tasks(service)
+        if task["Status"]["State"] in FAILED and task["ID"] not in before
     ]
-    if not failed:
-        return
-    newest = max(failed, key=lambda task: task["CreatedAt"])
-    logs = run("docker", "service", "logs", "--raw", "--tail", "50", newest["ID"])
-    show_log(logs.stdout + logs.stderr)
-    say(f"  {version(newest['Spec'])}: {reason(newest)}")
+    if failed:
+        newest = max(failed, key=lambda task: task["CreatedAt"])
+        logs = run("docker", "service", "logs", "--raw", "--tail", "50", newest["ID"])
+        show_log(logs.stdout + logs.stderr)
+        say(f"  {version(newest['Spec'])}: {reason(newest)}")
 
 
 def roll_back(names: list[str], seconds: float) -> None:
     """Bring back what these services were, and wait until it runs. Raises NotServingError."""
-    stack, known = stack_name(), known_tasks()
+    stack, before = stack_name(), known()
     for name in names:
         answer = run("docker", "service", "rollback", "--detach", f"{stack}_{name}")
         if answer.returncode:
             raise NotServingError(name, last_words(answer))
-    wait(seconds, 0, known, allowed=ROLLED_BACK)
+    wait(seconds, 0, before, allowed=ROLLED_BACK)
 
 
 def remove_old_secrets() -> None:

@@ -31,11 +31,13 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
-    """A running stack, as production but with the diagnostics pages (app/webapp/diagnostics.py).
+    """A running stack, as production but with the diagnostics pages (app/webapp/diagnostics.py) and
+    limits that a load from one address does not reach.
 
     Its folder has a space in its name, since users' folders do.
     """
-    clone = Clone(tmp_path_factory.mktemp("clone") / "a fresh clone", APP_ENV="testing")
+    folder = tmp_path_factory.mktemp("clone") / "a fresh clone"
+    clone = Clone(folder, APP_ENV="testing", **load.LIMITS)
     try:
         clone.make("up")
         yield clone
@@ -51,31 +53,24 @@ def client(stack):
         yield client
 
 
-@pytest.fixture(scope="module")
-def loaded(stack):
-    """The stack with limits that a load from one address does not reach."""
-    with stack.changed(**load.LIMITS):
-        yield stack
-
-
 @pytest.fixture
-def replicas(loaded):
+def replicas(stack):
     """Three containers of the application."""
 
     def scale(number: int) -> None:
-        loaded.compose(
+        stack.compose(
             *("up", "--detach", "--no-build", "--no-recreate", "--wait"),
             *("--scale", f"app={number}", "app"),
         )
 
     try:
         scale(3)
-        with Load(loaded) as load:
+        with Load(stack) as load_:
             wait_until(
-                lambda: len({r.replica for r in load.results if r.replica}) == 3,
+                lambda: len({r.replica for r in load_.results if r.replica}) == 3,
                 10,
                 "nginx to find them all",
             )
-        yield loaded
+        yield stack
     finally:
         scale(1)

@@ -6,6 +6,7 @@ import socket
 import statistics
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import httpx
@@ -17,9 +18,9 @@ from raw import statuses_after_gaps
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 
 
-def test_posts_after_long_idle_gaps_are_answered(loaded):
+def test_posts_after_long_idle_gaps_are_answered(stack):
     """nginx closes after 60 s, and gunicorn would after 75."""
-    assert statuses_after_gaps(loaded, gaps=(30, 58, 59, 60, 61, 70, 74, 75, 76)) == {200}
+    assert statuses_after_gaps(stack, gaps=(30, 58, 59, 60, 61, 70, 74, 75, 76)) == {200}
 
 
 def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(stack, client):
@@ -35,6 +36,42 @@ def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(
     finally:
         stack.run("docker", "network", "connect", "--alias", "app", network, container)
     wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 10, "an answer again")
+
+
+def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
+    """gthread's heartbeat comes from the main thread and does not notice.
+
+    Every thread of every worker sleeps for longer than the test; Compose itself never restarts an
+    unhealthy container, so the container has to end itself.
+    """
+    started = stack.inspect("app")[0]["State"]["StartedAt"]
+    tls = stack.tls()
+    begin = time.monotonic()
+
+    def keep_a_thread_busy() -> None:
+        """Until there is an answer, which is nginx's: the container has gone."""
+        answer = None
+        while answer is None and time.monotonic() - begin < 100:
+            with suppress(httpx.ReadTimeout):
+                # nginx never repeats a POST, so none reaches the new container.
+                url = f"{stack.url}/diagnostics/work?ms=60000"
+                answer = httpx.post(url, verify=tls, timeout=5)
+
+    with ThreadPoolExecutor(40) as pool:
+        for _ in range(40):
+            pool.submit(keep_a_thread_busy)
+        wait_until(
+            lambda: stack.inspect("app")[0]["State"]["StartedAt"] != started,
+            100,
+            "the container's restart",
+        )
+    seconds = time.monotonic() - begin
+    assert 55 < seconds < 95
+    wait_until(lambda: stack.is_healthy("app"), 30, "healthy after the restart")
+    # nginx asks Docker's DNS once a second.
+    wait_until(
+        lambda: httpx.get(f"{stack.url}/diagnostics/hello", verify=tls).is_success, 5, "a page"
+    )
 
 
 # --- An hour ---

@@ -6,6 +6,6 @@ from releases import release_and_back
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_release_and_the_way_back_lose_none_of_many_requests(loaded, number):
-    with loaded.changed(APP_REPLICAS=str(number)):
-        release_and_back(loaded, requests=20_000)
+def test_a_release_and_the_way_back_lose_none_of_many_requests(stack, number):
+    with stack.changed(APP_REPLICAS=str(number)):
+        release_and_back(stack, requests=20_000)

@@ -100,7 +100,6 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     assert load.failed == [], load.summary
     assert {result.version for result in load.results[-50:]} == {before}
     assert ids(site, "nginx") == nginx
-    site.make("rollback")
 
 
 def test_a_version_that_does_not_start_never_serves(site):

@@ -26,20 +26,20 @@ def started(stack: Clone) -> str:
     return stack.inspect("app")[0]["State"]["StartedAt"]
 
 
-def test_a_killed_worker_takes_only_its_own_requests_with_it(loaded):
-    workers, since = loaded.children("app"), started(loaded)
-    with Load(loaded, clients=8) as load:
+def test_a_killed_worker_takes_only_its_own_requests_with_it(stack):
+    workers, since = stack.children("app"), started(stack)
+    with Load(stack, clients=8) as load:
         wait_until(lambda: len(load.results) > 200, 20, "load")
         killed = time.monotonic()
-        loaded.execute("app", "sh", "-c", f"kill -9 {workers[0]}")
-        wait_until(lambda: len(set(loaded.children("app")) - set(workers)) == 1, 10, "a new worker")
+        stack.execute("app", "sh", "-c", f"kill -9 {workers[0]}")
+        wait_until(lambda: len(set(stack.children("app")) - set(workers)) == 1, 10, "a new worker")
         back = len(load.results)
         wait_until(lambda: len(load.results) > back + 200, 20, "load afterwards")
     # Eight were under way at most. nginx has repeated the GETs whose answer had not begun.
     assert len(load.failed) <= 8
     assert 502 not in {result.status for result in load.failed if result.method == "GET"}
     assert all(abs(result.begin - killed) < 5 for result in load.failed)
-    assert started(loaded) == since
+    assert started(stack) == since
 
 
 def test_a_worker_that_outgrows_the_memory_is_replaced_and_said_to_be(stack, client):
@@ -54,13 +54,13 @@ def test_a_worker_that_outgrows_the_memory_is_replaced_and_said_to_be(stack, cli
     assert re.search(r"SIGKILL.*out of memory", str(stack.log("app")))
 
 
-def test_a_killed_master_comes_back_within_seconds(loaded):
-    before, main = started(loaded), loaded.inspect("app")[0]
-    with Load(loaded) as load:
+def test_a_killed_master_comes_back_within_seconds(stack):
+    before, main = started(stack), stack.inspect("app")[0]
+    with Load(stack) as load:
         wait_until(lambda: len(load.results) > 100, 20, "load")
         # From inside, SIGKILL to process 1 is ignored; `docker kill` would be a stop on purpose.
         script = f"import os; os.kill({main['State']['Pid']}, 9)"
-        loaded.run(
+        stack.run(
             *("docker", "run", "--rm", "--pid", "host", "--user", "0", "--cap-add", "KILL"),
             *("--entrypoint", "python", main["Image"], "-c", script),
         )
@@ -69,7 +69,7 @@ def test_a_killed_master_comes_back_within_seconds(loaded):
         outage = time.monotonic() - killed
         settled = time.monotonic() + 1
         wait_until(lambda: load.good_since(settled), 10, "more answers")
-    assert started(loaded) != before
+    assert started(stack) != before
     assert outage < 15
     # An answer that had begun is broken off, one a client at most; the rest got an error page.
     statuses = Counter(result.status for result in load.failed)
@@ -104,12 +104,12 @@ def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, cli
     wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 20, "an answer")
 
 
-def test_posts_after_an_idle_gap_are_answered(loaded):
+def test_posts_after_an_idle_gap_are_answered(stack):
     """Elsewhere a POST meets a connection that the application is just closing: 502.
 
     Gaps around all time-outs are in tests/soak/test_faults_for_long.py.
     """
-    assert statuses_after_gaps(loaded, gaps=(2, 5)) == {200}
+    assert statuses_after_gaps(stack, gaps=(2, 5)) == {200}
 
 
 def test_a_replica_that_dies_loses_only_what_it_had_and_comes_back(replicas):

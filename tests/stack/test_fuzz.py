@@ -71,25 +71,25 @@ REQUESTS = st.builds(
 
 
 @pytest.fixture(scope="module")
-def tls(loaded):
+def tls(stack):
     """The client's settings; afterwards the processes must be the same, and the logs whole."""
 
     def processes() -> tuple[set[int], str]:
-        return set(loaded.children("nginx")), loaded.inspect("app")[0]["State"]["StartedAt"]
+        return set(stack.children("nginx")), stack.inspect("app")[0]["State"]["StartedAt"]
 
     since, before = datetime.now(UTC).isoformat(), processes()
-    yield loaded.tls()
+    yield stack.tls()
     after = processes()
     # One may be missing: nginx's loader of the cache ends after a minute.
     assert after[0] <= before[0]
     assert after[1] == before[1]
-    with loaded.client() as client:
+    with stack.client() as client:
         last = client.get("/diagnostics/hello").headers["X-Request-ID"]
     statuses = Counter()
     for service in ("nginx", "app"):
-        assert loaded.lines_of(last, service)
-        for container in loaded.containers(service):
-            for line in map(json.loads, loaded.stdout(container, since)):
+        assert stack.lines_of(last, service)
+        for container in stack.containers(service):
+            for line in map(json.loads, stack.stdout(container, since)):
                 statuses[service, line.get("http", {}).get("response", {}).get("status_code")] += 1
     # Whether the client has waited for them or not.
     assert sum(n for (service, _), n in statuses.items() if service == "nginx") > EXAMPLES / 2
@@ -103,9 +103,9 @@ def tls(loaded):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(request=REQUESTS)
-def test_nothing_that_a_client_sends_is_an_error_of_ours(loaded, tls, request):
+def test_nothing_that_a_client_sends_is_an_error_of_ours(stack, tls, request):
     answer = b""
-    with connect(loaded, tls) as connection:
+    with connect(stack, tls) as connection:
         # Long enough for an answer; a request that is not complete waits for its rest.
         connection.settimeout(0.2)
         try:

@@ -1,10 +1,7 @@
 """Starting, stopping, being replaced and getting stuck: the application's life behind nginx."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
-import httpx
 from clone import wait_until
 
 
@@ -87,42 +84,6 @@ def test_draining_makes_it_unready_but_not_dead(stack):
     finally:
         stack.execute("app", "rm", "-f", "/tmp/draining")  # noqa: S108
     wait_until(lambda: stack.is_healthy("app"), 20, "healthy again")
-
-
-def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
-    """gthread's heartbeat comes from the main thread and does not notice.
-
-    Every thread of every worker sleeps for longer than the test; Compose itself never restarts an
-    unhealthy container, so the container has to end itself.
-    """
-    started = stack.inspect("app")[0]["State"]["StartedAt"]
-    tls = stack.tls()
-    begin = time.monotonic()
-
-    def keep_a_thread_busy() -> None:
-        """Until there is an answer, which is nginx's: the container has gone."""
-        answer = None
-        while answer is None and time.monotonic() - begin < 100:
-            with suppress(httpx.ReadTimeout):
-                # nginx never repeats a POST, so none reaches the new container.
-                url = f"{stack.url}/diagnostics/work?ms=60000"
-                answer = httpx.post(url, verify=tls, timeout=5)
-
-    with ThreadPoolExecutor(40) as pool:
-        for _ in range(40):
-            pool.submit(keep_a_thread_busy)
-        wait_until(
-            lambda: stack.inspect("app")[0]["State"]["StartedAt"] != started,
-            100,
-            "the container's restart",
-        )
-    seconds = time.monotonic() - begin
-    assert 55 < seconds < 95
-    wait_until(lambda: stack.is_healthy("app"), 30, "healthy after the restart")
-    # nginx asks Docker's DNS once a second.
-    wait_until(
-        lambda: httpx.get(f"{stack.url}/diagnostics/hello", verify=tls).is_success, 5, "a page"
-    )
 
 
 def test_logs_for_people(stack):

@@ -72,11 +72,11 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(stack, client):
         stack.make("reload")
 
 
-def test_reloads_under_load_lose_no_request(loaded):
-    with Load(loaded) as load:
+def test_reloads_under_load_lose_no_request(stack):
+    with Load(stack) as load:
         for _ in range(15):
             # Replaced workers stay for a while, and pids_limit counts them.
-            wait_until(lambda: len(loaded.children("nginx")) < 40, 60, "replaced workers to end")
-            loaded.execute("nginx", "reload")
+            wait_until(lambda: len(stack.children("nginx")) < 40, 60, "replaced workers to end")
+            stack.execute("nginx", "reload")
     assert load.failed == []
     assert len(load.results) > 1000

@@ -48,7 +48,7 @@ def scan(stack, tmp_path_factory):
     hsts = "max-age=31536000; includeSubDomains"
     with (
         stack.changed(SERVER_NAME=".localhost", HSTS=hsts),
-        stack.image(ROOT / "tests/stack/scanners") as image,
+        stack.image(ROOT / "tests/soak/scanners") as image,
     ):
         certificate.write_text(stack.certificate)
 
