@@ -2,6 +2,7 @@
 """`make swarm`, `make status`, `make rollback`, `make undeploy`."""
 
 import sys
+import time
 
 import compose
 import swarm
@@ -68,6 +69,13 @@ def undeploy() -> None:
     answer = run("docker", "stack", "rm", "--detach=false", stack)
     if answer.returncode:
         die(f"docker stack rm: {last_words(answer)}", "make undeploy")
+    # Networks go when the last task has gone on every node; until then their names are taken.
+    ours = f"label=com.docker.stack.namespace={stack}"
+    deadline = time.monotonic() + 90
+    while left := run("docker", "network", "ls", "--quiet", "--filter", ours).stdout:
+        if time.monotonic() > deadline:
+            die(f"{len(left.split())} networks of {stack} are still there", "make undeploy")
+        time.sleep(0.5)
     say(f"removed {stack} from the Swarm; images stay")
 
 

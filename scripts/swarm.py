@@ -17,8 +17,9 @@ from messages import die, say, show_log
 # UpdateStatus.State once Swarm has given up on a version.
 ROLLED_BACK = {"rollback_completed"}
 STUCK = {"paused", "rollback_paused"}
-# Task states in which it will not run any more without having been told to stop.
-FAILED = {"failed", "rejected", "orphaned"}
+# Task states in which it will not run any more, although nobody wanted that. (Those that an update
+# ends are "shutdown".)
+FAILED = {"failed", "rejected", "orphaned", "complete"}
 # Swarm tries again and again; where there is no update to be rolled back, so often is enough.
 FAILURES_ALLOWED = 3
 
@@ -195,6 +196,8 @@ def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str])
 def reason(task: dict) -> str:
     """Why a task failed, in Swarm's words."""
     status = task["Status"]
+    if status["State"] == "complete":
+        return "it ended with exit code 0, or was ended because it did not become healthy"
     return status.get("Err") or status.get("Message") or status["State"]
 
 

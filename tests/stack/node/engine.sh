@@ -10,7 +10,8 @@ if [ -e "$groups/cgroup.controllers" ]; then
   while read -r process; do
     echo "$process" >"$groups/init/cgroup.procs" || true
   done <"$groups/cgroup.procs"
-  for controller in $(cat "$groups/cgroup.controllers"); do
+  controllers=$(cat "$groups/cgroup.controllers")
+  for controller in $controllers; do
     echo "+$controller" >"$groups/cgroup.subtree_control"
   done
 fi
