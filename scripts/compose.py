@@ -1,5 +1,6 @@
 """What the scripts ask of Docker and Compose."""
 
+import functools
 import json
 import os
 import subprocess
@@ -19,6 +20,8 @@ def last_words(answer: subprocess.CompletedProcess[str]) -> str:
     return (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
 
 
+# Once, because each question takes Compose 0.15 s; .env does not change while a script runs.
+@functools.cache
 def config() -> dict:
     """The project as Compose sees it: .env read, variables filled in.
 
@@ -36,11 +39,16 @@ def dockerfiles() -> list[str]:
     return [os.path.join(build["context"], build["dockerfile"]) for build in builds]
 
 
-def environment() -> dict[str, str]:
-    """All variables as Compose has them: the environment's, and those of .env."""
+@functools.cache
+def from_dotenv() -> dict[str, str]:
     answer = run("docker", "compose", "config", "--environment")
     pairs = (line.partition("=") for line in answer.stdout.splitlines())
-    return {key: value for key, _, value in pairs} | os.environ
+    return {key: value for key, _, value in pairs}
+
+
+def environment() -> dict[str, str]:
+    """All variables as Compose has them: the environment's, and those of .env."""
+    return from_dotenv() | os.environ
 
 
 def setting(name: str) -> str:

@@ -11,6 +11,7 @@ nginx itself is not replaced: new static files come from the application until t
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ READY_WITHIN = 120  # seconds
 
 
 def main() -> None:
+    # A job that is cancelled is an interrupt, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     doctor.require(doctor.GROUPS)
     old = containers()
     if not old or not nginx_runs():

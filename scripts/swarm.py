@@ -5,7 +5,6 @@ replaces task by task; when one fails it puts the old version back, and says so 
 https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Service
 """
 
-import functools
 import json
 import time
 from dataclasses import dataclass, field
@@ -32,7 +31,6 @@ class NotServingError(Exception):
         self.service = service
 
 
-@functools.cache
 def stack_name() -> str:
     return compose.config()["name"]
 

@@ -28,7 +28,8 @@ class Result:
 
 
 class Load:
-    """Clients that ask one request after the other on kept-alive connections, in a `with` block.
+    """Clients that ask one request after the other, in a `with` block; a fifth of them on fresh
+    connections, the others on kept-alive ones.
 
     Every other request is a POST, which neither nginx nor the client repeats; no answer is kept in
     a cache. Each goes to /diagnostics/echo?load=NUMBER, a number of its own. `pause`: seconds that
@@ -62,7 +63,12 @@ class Load:
                 method, begin = ("GET", "POST")[number % 2], time.monotonic()
                 status, headers, error = 0, {}, ""
                 try:
-                    answer = client.request(method, f"/diagnostics/echo?load={number}")
+                    answer = client.request(
+                        method,
+                        f"/diagnostics/echo?load={number}",
+                        # A GET and a POST of ten end their connection.
+                        headers={"Connection": "close"} if number % 10 < 2 else {},
+                    )
                     status, headers = answer.status_code, answer.headers
                 except httpx.HTTPError as exception:
                     error = repr(exception)

@@ -8,6 +8,12 @@ def ids(stack: Clone) -> set[str]:
     return set(stack.containers("app"))
 
 
+def follows_dns(stack: Clone) -> bool:
+    """Does nginx look for all containers again, so that one with another address is found?"""
+    upstream = stack.execute("nginx", "cat", "/etc/nginx/conf.d/upstream.conf")
+    return "server app:8000 resolve" in upstream
+
+
 def release_and_back(stack: Clone, requests: int) -> None:
     """Two releases, each under load: to a new version, and back to the one before."""
     with stack.client() as client:

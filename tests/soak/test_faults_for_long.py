@@ -74,6 +74,32 @@ def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):
     )
 
 
+def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, client):
+    style_sheet = stack.style_sheet()
+    tls = stack.tls()
+    kept = "/diagnostics/page?cache=public,max-age=1,stale-while-revalidate=90"
+    client.get(kept)
+
+    def ask(method: str) -> httpx.Response:
+        url = f"{stack.url}/diagnostics/echo"
+        return httpx.request(method, url, verify=tls, timeout=60, headers={"Accept": "text/html"})
+
+    with ThreadPoolExecutor() as pool, stack.paused("app"):
+        waiting = [pool.submit(ask, method) for method in ("GET", "POST")]
+        while not all(answer.done() for answer in waiting):
+            page = httpx.get(f"{stack.url}{kept}", verify=tls)
+            assert page.status_code == 200
+            assert page.elapsed.total_seconds() < 1
+            assert client.get(style_sheet).status_code == 200
+            time.sleep(0.5)
+        for answer in (future.result() for future in waiting):
+            assert answer.status_code == 504
+            assert 25 < answer.elapsed.total_seconds() < 45
+            assert int(answer.headers["Retry-After"]) > 0
+            assert answer.headers["X-Request-ID"] in answer.text
+    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 20, "an answer")
+
+
 # --- An hour ---
 
 # What a fault may cost. In (method, status), 0 is an answer that broke off.

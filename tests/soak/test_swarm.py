@@ -309,3 +309,12 @@ def test_five_rounds_of_undeploy_and_deploy(site, front):
         with httpx.Client(base_url=front.url, verify=front.tls()) as client:
             assert client.post("/diagnostics/echo").status_code == 200
     site.make("undeploy")
+
+
+def test_a_first_version_that_does_not_start_is_said_not_to(site):
+    answer = site.make("deploy", APP_VERSION="exits", check=False)
+    assert answer.returncode
+    assert "tasks failed; " in answer.stderr
+    assert "there is no version before it -> make status, make undeploy" in answer.stderr
+    assert "nothing to run" in answer.stderr
+    site.make("undeploy")

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 from clone import Clone, wait_until
 from load import Load
@@ -76,32 +75,6 @@ def test_a_killed_master_comes_back_within_seconds(stack):
     assert statuses.pop(0, 0) <= len(load.threads)
     assert set(statuses) <= set(FAILED)
     assert not [result for result in load.failed if result.begin > settled]
-
-
-def test_a_frozen_application_is_a_504_in_time_and_the_rest_is_served(stack, client):
-    style_sheet = stack.style_sheet()
-    tls = stack.tls()
-    kept = "/diagnostics/page?cache=public,max-age=1,stale-while-revalidate=90"
-    client.get(kept)
-
-    def ask(method: str) -> httpx.Response:
-        url = f"{stack.url}/diagnostics/echo"
-        return httpx.request(method, url, verify=tls, timeout=60, headers=HTML)
-
-    with ThreadPoolExecutor() as pool, stack.paused("app"):
-        waiting = [pool.submit(ask, method) for method in ("GET", "POST")]
-        while not all(answer.done() for answer in waiting):
-            page = httpx.get(f"{stack.url}{kept}", verify=tls)
-            assert page.status_code == 200
-            assert page.elapsed.total_seconds() < 1
-            assert client.get(style_sheet).status_code == 200
-            time.sleep(0.5)
-        for answer in (future.result() for future in waiting):
-            assert answer.status_code == 504
-            assert 25 < answer.elapsed.total_seconds() < 45
-            assert int(answer.headers["Retry-After"]) > 0
-            assert answer.headers["X-Request-ID"] in answer.text
-    wait_until(lambda: client.get("/diagnostics/hello").status_code == 200, 20, "an answer")
 
 
 def test_posts_after_an_idle_gap_are_answered(stack):
