@@ -154,19 +154,8 @@ def make_certificate(folder: str, nginx: str, names: str) -> None:
         sys.exit(1)
 
 
-def seconds(text: str) -> float:
-    """Docker's '2m', '90s', '1m30s'."""
-    parts = re.findall(r"([0-9]+)([hms])", text)
-    if not parts or "".join(map("".join, parts)) != text:
-        die(f"UPDATE_MONITOR: {text!r} is no time", "write UPDATE_MONITOR=2m")
-    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
-
-
 def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
-    timeout = variables.get("DEPLOY_TIMEOUT") or "600"
-    if not timeout.isdigit():
-        die(f"DEPLOY_TIMEOUT: {timeout!r} is no number of seconds", "write DEPLOY_TIMEOUT=600")
-    monitor = seconds(variables.get("UPDATE_MONITOR") or "2m")
+    timeout = swarm.timeout()
     stack, before, known = swarm.stack_name(), swarm.services(), swarm.known()
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
@@ -186,11 +175,12 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
         die(f"docker stack deploy: {why}", "mend that, then: make deploy")
     try:
         # Of the first version Swarm has no update to watch, so this does.
+        monitor = max(map(swarm.monitor, swarm.services().values()))
         hold = monitor if set(SERVICES) - before.keys() else 0
-        swarm.wait(int(timeout) + monitor, hold, known, allowed=set())
+        swarm.wait(timeout + monitor, hold, known, allowed=set())
         require_versions(variables)
     except swarm.NotServingError as failure:
-        give_up(failure, before, known, int(timeout))
+        give_up(failure, before, known, timeout)
     except KeyboardInterrupt:
         die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
     swarm.remove_old_secrets()

@@ -36,7 +36,7 @@ def main() -> None:
     image = f"{compose.config()['name']}-app"
     old_image = inspect(old)[0]["Image"]
     choose_image(image, back=sys.argv[1:] == ["back"])
-    if is_this_version(old):
+    if is_this_version(old, image):
         say("this version is running already")
         return
     switch(old, image, old_image)
@@ -68,19 +68,15 @@ def choose_image(image: str, *, back: bool) -> None:
         )
 
 
-def is_this_version(old: list[str]) -> bool:
+def is_this_version(old: list[str], image: str) -> bool:
     """Do all of them run the image and the settings that new ones would?"""
-    image = run("docker", "image", "inspect", "--format", "{{.Id}}", app_image()).stdout.strip()
+    image_id = run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
     settings = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
     return all(
-        container["Image"] == image
+        container["Image"] == image_id
         and container["Config"]["Labels"]["com.docker.compose.config-hash"] == settings
         for container in inspect(old)
     )
-
-
-def app_image() -> str:
-    return f"{compose.config()['name']}-app"
 
 
 def switch(old: list[str], image: str, old_image: str) -> None:

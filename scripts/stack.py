@@ -4,7 +4,6 @@
 import sys
 import time
 
-import compose
 import swarm
 from compose import last_words, run
 from messages import die, say
@@ -41,7 +40,7 @@ def status() -> None:
 def rollback() -> None:
     """Bring back what the last deploy replaced: image, settings and secrets."""
     swarm.require_manager()
-    services = swarm.services()
+    services, timeout = swarm.services(), swarm.timeout()
     changed = [
         name
         for name, service in services.items()
@@ -54,7 +53,6 @@ def rollback() -> None:
             "git checkout VERSION && make deploy",
         )
     try:
-        timeout = int(compose.setting("DEPLOY_TIMEOUT") or 600)
         swarm.roll_back(changed, timeout)
     except swarm.NotServingError as failure:
         die(str(failure), "make status")

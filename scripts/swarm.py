@@ -52,6 +52,14 @@ def inspect(kind: str, ids: list[str]) -> list[dict]:
     return json.loads(run("docker", "inspect", f"--type={kind}", *ids).stdout or "[]")
 
 
+def timeout() -> int:
+    """DEPLOY_TIMEOUT, in seconds."""
+    text = compose.setting("DEPLOY_TIMEOUT") or "600"
+    if not text.isdigit():
+        die(f"DEPLOY_TIMEOUT: {text!r} is no number of seconds", "write DEPLOY_TIMEOUT=600")
+    return int(text)
+
+
 def services() -> dict[str, dict]:
     """The stack's services by their short names, as the engine describes them."""
     stack = stack_name()
@@ -72,6 +80,11 @@ def tasks(service: dict) -> list[dict]:
 def template(service: dict) -> dict:
     """What its tasks are to be; when that changes, Swarm replaces them."""
     return service["Spec"]["TaskTemplate"]
+
+
+def monitor(service: dict) -> float:
+    """For how many seconds Swarm watches a new task (UPDATE_MONITOR)."""
+    return service["Spec"]["UpdateConfig"]["Monitor"] / 1e9
 
 
 def same(one: dict, other: dict) -> bool:

@@ -268,3 +268,21 @@ def leftovers(name: str) -> list[str]:
         command = ["docker", *kind, "--quiet", "--filter", label]
         found += subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return found
+
+
+def remove_killed() -> None:
+    """Remove what test runs left that were killed: all that is named after a process now gone.
+
+    Its containers would start again with the engine, and take the machine's time.
+    """
+    for kind, name, remove in (
+        (["ps", "--all"], "{{.Names}}", ["rm", "--force", "--volumes"]),
+        (["network", "ls"], "{{.Name}}", ["network", "rm"]),
+        (["volume", "ls"], "{{.Name}}", ["volume", "rm"]),
+        (["images"], "{{.Repository}}:{{.Tag}}", ["rmi"]),
+    ):
+        command = ["docker", *kind, "--format", name]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        for found in re.finditer(r"^clone-([0-9]+)-.*$", listed, re.MULTILINE):
+            if not Path(f"/proc/{found[1]}").exists():
+                subprocess.run(["docker", *remove, found[0]], capture_output=True, check=False)

@@ -4,14 +4,14 @@ import os
 
 import load
 import pytest
-from clone import Clone, leftovers, wait_until
+from clone import Clone, leftovers, remove_killed, wait_until
 from load import Load
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
 SKIPS_ALLOWED_IN_CI = {
     # tests/stack/test_refusals.py; hosted runners are not root.
     "only root can become another user",
-    # tests/stack/test_swarm.py; where official images are at hand there are no stand-ins to refuse.
+    # tests/stack/test_deploy.py; with official images there are no stand-ins to refuse.
     "the base images come from a registry",
 }
 
@@ -36,6 +36,7 @@ def stack(tmp_path_factory):
 
     Its folder has a space in its name, since users' folders do.
     """
+    remove_killed()
     folder = tmp_path_factory.mktemp("clone") / "a fresh clone"
     clone = Clone(folder, APP_ENV="testing", **load.LIMITS)
     try:

@@ -5,6 +5,7 @@ containers, and other people's stacks would break (seen with 28.5.2; moby, libne
 clusterAgentInit: cleanupServiceDiscovery("")).
 """
 
+import ipaddress
 import json
 import ssl
 import subprocess
@@ -14,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clone import Clone, free_ports, wait_until
+from load import LIMITS
 
-# Outside Docker's default address pools: the nodes' engines use those, and would rewrite the
-# packets of their overlay networks.
-SUBNET = "192.168.240.0/24"
-REGISTRY, BALANCER = "192.168.240.10", "192.168.240.20"
-NODES = {f"node{number}": f"192.168.240.{10 + number}" for number in (1, 2, 3)}
+# For tests of networks (RFC 2544), and outside Docker's default address pools: the engines of
+# machines that are containers use those, and would rewrite the packets of their overlay networks.
+SUBNETS = [*ipaddress.ip_network("198.19.0.0/16").subnets(new_prefix=24)]
+NODES = ("node1", "node2", "node3")
 
 
 def docker(*words: str, check: bool = True) -> str:
@@ -28,6 +29,17 @@ def docker(*words: str, check: bool = True) -> str:
     if check and answer.returncode:
         raise AssertionError(f"docker {' '.join(words)}: {answer.stdout}\n{answer.stderr}")
     return answer.stdout.strip()
+
+
+def make_network(name: str) -> ipaddress.IPv4Network:
+    """Make a network of this machine's engine with the first subnet that no other one has."""
+    for subnet in SUBNETS:
+        command = ["docker", "network", "create", "--subnet", str(subnet), name]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not answer.returncode:
+            return subnet
+        assert "Pool overlaps" in answer.stderr, answer.stderr
+    raise AssertionError("every subnet for tests is taken -> docker network ls")
 
 
 class Swarm:
@@ -39,20 +51,21 @@ class Swarm:
 
     def __init__(self, name: str, image: str, nodes: int):
         self.name, self.image = name, image
-        self.nodes = {node: NODES[node] for node in list(NODES)[:nodes]}
+        self.nodes = NODES[:nodes]
         self.registry_port, self.balancer_port, self.port = free_ports(3)
-        self.host = f"tcp://{NODES['node1']}:2375"
 
     def start(self) -> None:
-        docker("network", "create", "--subnet", SUBNET, self.name)
-        for node, address in self.nodes.items():
+        subnet = make_network(self.name)
+        names = (*NODES, "registry", "balancer")
+        self.addresses = {name: str(subnet[10 + n]) for n, name in enumerate(names)}
+        self.host = f"tcp://{self.addresses['node1']}:2375"
+        for node in self.nodes:
             publish = [f"--publish=127.0.0.1:{self.port}:443"] if node == "node1" else []
             self.run(
                 node,
-                address,
                 options=[
                     *("--privileged", "--volume=/var/lib/docker", "--volume=/var/lib/containerd"),
-                    f"--env=REGISTRY_ADDRESS={REGISTRY}",
+                    f"--env=REGISTRY_ADDRESS={self.addresses['registry']}",
                     f"--env=REGISTRY_PORT={self.registry_port}",
                     *publish,
                 ],
@@ -64,28 +77,29 @@ class Swarm:
         """Make them one Swarm."""
         self.run(
             "registry",
-            REGISTRY,
             *("docker-registry", "serve", "/registry.yml"),
             options=[f"--publish=127.0.0.1:{self.registry_port}:5000"],
         )
-        self.on("node1", "swarm", "init", f"--advertise-addr={NODES['node1']}")
+        address = self.addresses["node1"]
+        self.on("node1", "swarm", "init", f"--advertise-addr={address}")
         token = self.on("node1", "swarm", "join-token", "--quiet", "manager")
         for node in ("node2", "node3"):
-            self.on(node, "swarm", "join", "--token", token, f"{NODES['node1']}:2377")
+            self.on(node, "swarm", "join", "--token", token, f"{address}:2377")
         self.start_balancer()
 
-    def run(self, name: str, address: str, *command: str, options: list[str]) -> None:
+    def run(self, name: str, *command: str, options: list[str]) -> None:
         docker(
             *("run", "--detach", f"--name={self.name}-{name}", f"--hostname={name}"),
-            *(f"--network={self.name}", f"--ip={address}", *options, self.image, *command),
+            *(f"--network={self.name}", f"--ip={self.addresses[name]}"),
+            *(*options, self.image, *command),
         )
 
     def start_balancer(self) -> None:
         """A node is asked twice a second, as a client, and left out after two bad answers."""
         servers = "".join(
-            f"  server {node} {address}:443 check check-ssl verify none check-sni localhost"
-            " inter 500ms fall 2 rise 2\n"
-            for node, address in NODES.items()
+            f"  server {node} {self.addresses[node]}:443 check check-ssl verify none"
+            " check-sni localhost inter 500ms fall 2 rise 2\n"
+            for node in NODES
         )
         configuration = textwrap.dedent("""\
             defaults
@@ -105,7 +119,6 @@ class Swarm:
         """)
         self.run(
             "balancer",
-            BALANCER,
             *("sh", "-c", 'printf %s "$CONFIGURATION" >/tmp/cfg; exec haproxy -f /tmp/cfg'),
             options=[
                 f"--env=CONFIGURATION={configuration}{servers}",
@@ -127,8 +140,8 @@ class Swarm:
         docker("start", f"{self.name}-{node}")
         self.wait_for_engine(node)
 
-    def ready_nodes(self, node: str = "node2") -> int:
-        return self.on(node, "node", "ls", "--format={{.Status}}", check=False).count("Ready")
+    def ready_nodes(self) -> int:
+        return self.on("node1", "node", "ls", "--format={{.Status}}", check=False).count("Ready")
 
     @property
     def images(self) -> str:
@@ -152,18 +165,29 @@ class Swarm:
 
 
 class Deployment(Clone):
-    """A clone whose `make deploy` leads to a Swarm; `host`: a manager's engine, "" for ours."""
+    """A clone whose `make deploy` leads to the first machine of a Swarm, and what is deployed."""
 
-    host = ""
     url = ""
-    trusted = ""
+
+    def __init__(self, folder: Path, swarm: Swarm, **settings: str):
+        super().__init__(
+            folder,
+            APP_ENV="testing",
+            HTTP_PORT="80",
+            HTTPS_PORT="443",
+            CERTIFICATES="./certificates",
+            **LIMITS,
+            **settings,
+        )
+        self.host, self.url = swarm.host, f"https://localhost:{swarm.port}"
+        self.trusted = ""
+        self.certificate_pair()
 
     def run(self, *command: str, check: bool = True, **environment: str):
-        given = {"DOCKER_HOST": self.host} if self.host else {}
-        return super().run(*command, check=check, **given | environment)
+        return super().run(*command, check=check, DOCKER_HOST=self.host, **environment)
 
-    def certificate_pair(self) -> str:
-        """Put a new self-signed pair for localhost where CERTIFICATES says; return it."""
+    def certificate_pair(self) -> None:
+        """Put a new self-signed pair for localhost where CERTIFICATES says, and trust it."""
         folder = self.folder / "certificates"
         folder.mkdir(exist_ok=True)
         self.run(
@@ -172,9 +196,7 @@ class Deployment(Clone):
             *("-addext", "subjectAltName=DNS:localhost"),
             *("-keyout", "certificates/privkey.pem", "-out", "certificates/fullchain.pem"),
         )
-        pem = (folder / "fullchain.pem").read_text()
-        self.trusted += pem
-        return pem
+        self.trusted += (folder / "fullchain.pem").read_text()
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.trusted)

@@ -12,9 +12,7 @@ import uuid
 
 import pytest
 from clone import ROOT, project_files
-
-# Outside Docker's default address pools, which the inner engine uses.
-SUBNET = "192.168.240.0/24"
+from nodes import make_network
 
 
 def docker(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
@@ -53,7 +51,7 @@ def machine(request):
     """A running bare machine: a function that runs a shell command in the project's folder."""
     name = f"bare-{request.param}-{uuid.uuid4().hex[:8]}"
     image = docker("import", "-", name, input=debian(request.param)).stdout.decode().strip()
-    docker("network", "create", "--subnet", SUBNET, name)
+    make_network(name)
     try:
         docker(
             *("run", "--detach", "--privileged", "--name", name, "--hostname", "bare"),

@@ -9,11 +9,10 @@ import time
 from contextlib import ExitStack
 
 import httpx
-import load
 import pytest
 from clone import wait_until
 from load import Load
-from nodes import NODES, REGISTRY, Deployment, Front, docker, machines, variant
+from nodes import NODES, Deployment, Front, docker, machines, variant
 
 REQUESTS = 20_000
 
@@ -53,29 +52,23 @@ def site(swarm, tmp_path_factory):
     """The deployment, v1 of both images on all nodes."""
     site = Deployment(
         tmp_path_factory.mktemp("clone") / "site",
-        APP_ENV="testing",
+        swarm,
         IMAGES=swarm.images,
-        HTTP_PORT="80",
-        HTTPS_PORT="443",
         APP_VERSION="v1",
         NGINX_VERSION="v1",
-        CERTIFICATES="./certificates",
         # With stand-ins for base images this has to be said; with others it changes nothing.
         BASE_IMAGES="debian",
         UPDATE_MONITOR="10s",
-        **load.LIMITS,
     )
-    site.host = swarm.host
-    site.certificate_pair()
     said = site.make("deploy").stdout
     assert said.splitlines()[-1] == f"{site.name} serves app v1, nginx v1"
     return site
 
 
 @pytest.fixture
-def front(site, swarm):
+def front(site):
     """The nginx of one node."""
-    return Front(site, swarm.port)
+    return site
 
 
 @pytest.fixture
@@ -102,12 +95,13 @@ def loses_nothing(front, change, requests=REQUESTS) -> Load:
 
 
 def test_addresses_in_the_access_log_are_the_clients(site, swarm):
-    address = f"https://localhost:443/?from={REGISTRY}"
-    at = f"localhost:443:{NODES['node1']}"
+    client = swarm.addresses["registry"]
+    address = f"https://localhost:443/?from={client}"
+    at = f"localhost:443:{swarm.addresses['node1']}"
     docker("exec", f"{swarm.name}-registry", "curl", "-sk", "--resolve", at, address)
     wait_until(
         lambda: any(
-            f'"ip":"{REGISTRY}"' in line and f"from={REGISTRY}" in line
+            f'"ip":"{client}"' in line and f"from={client}" in line
             for line in site.run(
                 "docker", "service", "logs", "--raw", f"{site.name}_nginx"
             ).stdout.splitlines()
@@ -216,12 +210,12 @@ def test_a_drained_node_and_a_lost_manager_are_not_noticed(site, swarm, balancer
             "its tasks elsewhere",
         )
         swarm.kill("node3")
-        wait_until(lambda: swarm.ready_nodes("node1") == 2, 60, "its absence to be known")
+        wait_until(lambda: swarm.ready_nodes() == 2, 60, "its absence to be known")
 
     loses_nothing(balancer, drain_and_lose)
     swarm.start_again("node3")
     swarm.on("node1", "node", "update", "--availability=active", "node3")
-    wait_until(lambda: swarm.ready_nodes("node1") == 3, 60, "the node back")
+    wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
     site.make("deploy")
 
 
@@ -235,7 +229,7 @@ def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm,
                 len(tasks := [t for t in site.tasks("app") if t["Status"]["State"] == "running"])
                 == 3
                 and "node3" not in {t["NodeID"] for t in tasks}
-                and swarm.ready_nodes("node1") == 2
+                and swarm.ready_nodes() == 2
             ),
             60,
             "three tasks on two nodes",
@@ -247,7 +241,7 @@ def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm,
     assert late == [], load.summary
     assert len(load.failed) < 200, load.summary
     swarm.start_again("node3")
-    wait_until(lambda: swarm.ready_nodes("node1") == 3, 60, "the node back")
+    wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
     site.make("deploy")
 
 

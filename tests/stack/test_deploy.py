@@ -5,7 +5,6 @@
 
 import json
 
-import load
 import pytest
 from clone import wait_until
 from load import Load
@@ -26,17 +25,11 @@ def site(stack, machine, tmp_path_factory):
     """A clone with a history, deployed there once."""
     site = Deployment(
         tmp_path_factory.mktemp("clone") / "site",
-        APP_ENV="testing",
+        machine,
         APP_REPLICAS="2",
-        HTTP_PORT="80",
-        HTTPS_PORT="443",
-        CERTIFICATES="./certificates",
         UPDATE_MONITOR="5s",
         BASE_IMAGES="debian" if stands_in(stack) else "registry",
-        **load.LIMITS,
     )
-    site.host, site.url = machine.host, f"https://localhost:{machine.port}"
-    site.certificate_pair()
     site.run("git", "init", "--quiet")
     commit(site, "One")
     assert "error: this engine is in no Swarm -> make swarm" in refused(site)
@@ -106,7 +99,7 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
 def test_what_is_missing_or_wrong_is_said(site):
     assert "'latest' is no version" in refused(site, APP_VERSION="latest")
     assert "DEPLOY_TIMEOUT: 'soon'" in refused(site, DEPLOY_TIMEOUT="soon")
-    assert "UPDATE_MONITOR: 'long'" in refused(site, UPDATE_MONITOR="long")
+    assert "docker stack deploy: " in refused(site, UPDATE_MONITOR="long")
     (site.folder / "secrets/secret_key_fallbacks").write_text("")
     said = refused(site)
     assert "Swarm has no empty secrets -> echo > secrets/secret_key_fallbacks" in said

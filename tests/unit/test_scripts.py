@@ -26,17 +26,6 @@ def test_where_images_are_pushed(images, expected):
     assert deploy.has_registry(images) is expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("2m", 120), ("1h1m1s", 3661)])
-def test_times_of_docker(text, expected):
-    assert deploy.seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "2", "2 m", "-2m", "2d"])
-def test_times_that_are_none(text):
-    with pytest.raises(SystemExit, match=r"UPDATE_MONITOR: '.*' is no time"):
-        deploy.seconds(text)
-
-
 @pytest.mark.parametrize("tag", ["latest", "-v1", "a/b", "a b", "x" * 129])
 def test_tags_that_are_no_version(tag):
     with pytest.raises(SystemExit, match="is no version"):
