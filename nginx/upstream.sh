@@ -9,6 +9,7 @@ set -eu
 template=/etc/nginx/templates/upstream.conf.template
 file=/etc/nginx/conf.d/upstream.conf
 
+new=$(mktemp)
 {
   sed '/server app:8000 resolve/,$d' "$template"
   for address; do
@@ -18,11 +19,15 @@ file=/etc/nginx/conf.d/upstream.conf
   # would have to ask first when the name is in use again, and answer 502 until then (2 of 20,000 requests).
   sed -n "s/server app:8000 resolve/&${1:+ down}/p" "$template"
   sed '1,/server app:8000 resolve/d' "$template"
-} >/tmp/upstream.conf
+} >"$new"
 
-if ! cmp -s /tmp/upstream.conf "$file"; then
-  cat /tmp/upstream.conf >"$file"
-  nginx -t -q
+if ! cmp -s "$new" "$file"; then
+  old=$(cat "$file")
+  cat "$new" >"$file"
+  nginx -t -q || {
+    echo "$old" >"$file"
+    exit 1
+  }
   before=$(cat /proc/1/task/1/children)
   nginx -s reload
   # worker_shutdown_timeout ends the last of them.
@@ -30,4 +35,4 @@ if ! cmp -s /tmp/upstream.conf "$file"; then
     while kill -0 "$process" 2>/dev/null; do sleep 0.2; done
   done
 fi
-rm /tmp/upstream.conf
+rm "$new"

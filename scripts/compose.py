@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,7 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
     """Run a command in the project's root and give back what it printed, as text."""
     options = {"capture_output": True, "text": True, "cwd": ROOT, **options}
-    return subprocess.run(command, check=False, **options)  # noqa: S603 (no shell, our own words)
+    try:
+        return subprocess.run(command, check=False, **options)  # noqa: S603 (no shell, our own words)
+    except FileNotFoundError:
+        # As a shell has it.
+        return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: command not found")
 
 
 def last_words(answer: subprocess.CompletedProcess[str]) -> str:
@@ -54,6 +59,24 @@ def environment() -> dict[str, str]:
 def setting(name: str) -> str:
     """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
     return environment().get(name, "")
+
+
+def with_old_secrets(containers: list[str]) -> list[str]:
+    """Those of the application that were started before one of its secrets was changed.
+
+    Compose does not count the content of secrets among what makes a container another one.
+    """
+    if not containers:
+        return []
+    files = [
+        Path(config()["secrets"][secret["source"]]["file"])
+        for secret in config()["services"]["app"].get("secrets", [])
+    ]
+    changed = max((file.stat().st_mtime for file in files), default=0)
+    changed_at = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    format_ = "{{.ID}} {{.State.StartedAt}}"
+    lines = run("docker", "inspect", "--format", format_, *containers).stdout.splitlines()
+    return [line.split()[0] for line in lines if line.split()[1] < changed_at]
 
 
 def engine_is_local() -> bool:

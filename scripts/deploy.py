@@ -6,17 +6,20 @@ old version serves again by then.
 """
 
 import hashlib
+import io
+import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 
 import build
 import compose
 import doctor
 import swarm
 from compose import ROOT, last_words, run
-from messages import die, say
+from messages import die, say, show_log
 
 STACK_FILE = "docker-stack.yml"
 ENCRYPTED = "docker-stack.encrypted.yml"
@@ -29,8 +32,10 @@ OF_NGINX = ["nginx", "app/webapp/static"]
 
 
 def main() -> None:
-    doctor.require([*doctor.BEFORE_ENGINE, [doctor.engine, doctor.plugins], [doctor.configuration]])
+    doctor.require(doctor.BEFORE_BUILD)
     swarm.require_manager()
+    swarm.timeout()
+    require_key()
     if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
         sys.exit(1)
     variables = compose.environment()
@@ -45,7 +50,17 @@ def main() -> None:
         "COMPOSE_PROJECT_NAME": swarm.stack_name(),
         **secrets(variables, f"{images}/nginx:{tags['nginx']}"),
     }
-    deploy(variables, with_registry=has_registry(images))
+    check_nginx(variables)
+    deploy(variables, with_registry=has_registry(f"{images}/app"))
+
+
+def require_key() -> None:
+    """Elsewhere than where it was made it has to be copied: a new one would end every session."""
+    if swarm.services() and not (ROOT / "secrets/secret_key").exists():
+        die(
+            f"{swarm.stack_name()} is deployed with a key that is not here: secrets/secret_key",
+            "copy the folder secrets from where it was deployed",
+        )
 
 
 def versions(variables: dict[str, str]) -> dict[str, str]:
@@ -60,6 +75,11 @@ def versions(variables: dict[str, str]) -> dict[str, str]:
                 "there are changes that are not committed, so no version would say what runs",
                 "git commit, or: make deploy APP_VERSION=NAME",
             )
+        unknown = run("git", "ls-files", "--others", "--exclude-standard", "--", *SERVICES).stdout
+        if unknown:
+            die(f"{unknown.split()[0]} is not committed, and would be built in", "git add, or rm")
+        if run("git", "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+            die("this clone is shallow: git cannot say when nginx changed", "git fetch --unshallow")
         nginx = run("git", "log", "-1", "--format=%h", "--", *OF_NGINX).stdout.strip()
     else:
         nginx = app
@@ -80,7 +100,7 @@ def provide(image: str, service: str, variables: dict[str, str]) -> None:
     """Make the image present: a version is built once, pushed, and never built over."""
     registry = has_registry(image)
     have = run("docker", "image", "inspect", image).returncode == 0
-    if not have and not (registry and run("docker", "pull", "--quiet", image).returncode == 0):
+    if not have and not (registry and pull(image)):
         build_image(image, service, variables)
     stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
@@ -97,6 +117,15 @@ def provide(image: str, service: str, variables: dict[str, str]) -> None:
         if answer.returncode:
             why = last_words(answer)
             die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
+
+
+def pull(image: str) -> bool:
+    """False when the registry does not have it; ends where it could not say."""
+    answer = run("docker", "pull", "--quiet", image)
+    if answer.returncode and not re.search("not found|unknown|does not exist", answer.stderr):
+        why = last_words(answer)
+        die(f"{image}: the registry does not say whether it has it: {why}", "docker login")
+    return not answer.returncode
 
 
 def build_image(image: str, service: str, variables: dict[str, str]) -> None:
@@ -119,6 +148,8 @@ def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
     """The variables that name the secrets' files, and hashes of what is in them."""
     folder = variables.get("CERTIFICATES") or ""
     if "/" not in folder:
+        if not compose.engine_is_local():
+            die("a self-signed pair is made on the engine's machine only", "set CERTIFICATES")
         folder = SELF_SIGNED
         make_certificate(folder, nginx, variables.get("SERVER_NAME") or "localhost")
     files = {
@@ -154,16 +185,52 @@ def make_certificate(folder: str, nginx: str, names: str) -> None:
         sys.exit(1)
 
 
+def check_nginx(variables: dict[str, str]) -> None:
+    """Let the image try whether it starts with these settings and this certificate.
+
+    Swarm stops the old nginx first, which on a single node is the only one.
+    """
+    command = ["docker", "compose", f"--file={STACK_FILE}", "config", "--format=json"]
+    answer = run(*command, env={**os.environ, **variables})
+    if answer.returncode:
+        die(f"{STACK_FILE}: {last_words(answer)}", "mend .env")
+    stack = json.loads(answer.stdout)
+    nginx = stack["services"]["nginx"]
+    settings = [f"--env={name}={value}" for name, value in nginx["environment"].items()]
+    create = ["docker", "create", "--network=none", *settings, nginx["image"], "nginx", "-t", "-q"]
+    container = run(*create).stdout.strip()
+    try:
+        for secret in nginx["secrets"]:
+            file = (ROOT / stack["secrets"][secret["source"]]["file"]).read_bytes()
+            put = ["docker", "cp", "-", f"{container}:/"]
+            subprocess.run(put, input=archive(secret["target"], file), check=True)  # noqa: S603
+        answer = run("docker", "start", "--attach", container)
+    finally:
+        run("docker", "rm", "--force", container)
+    if answer.returncode:
+        show_log(answer.stdout + answer.stderr)
+        die("nginx would not start, its last words are above", "mend that, then: make deploy")
+
+
+def archive(path: str, content: bytes) -> bytes:
+    """The file as a tar, for nginx's user alone, as docker-stack.yml has it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(path.lstrip("/"))
+        member.size, member.uid, member.mode = len(content), 101, 0o400
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
 def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
     timeout = swarm.timeout()
     stack, before, known = swarm.stack_name(), swarm.services(), swarm.known()
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
     say(f"deploying {stack}: app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
-    files = [STACK_FILE, *([ENCRYPTED] if variables.get("OVERLAY_ENCRYPTION") == "true" else [])]
     answer = run(
-        *("docker", "stack", "deploy", "--detach=true", "--prune"),
-        *(f"--compose-file={file}" for file in files),
+        *("docker", "stack", "deploy", "--prune"),
+        *(f"--compose-file={file}" for file in stack_files(variables)),
         # Without a registry nobody could be asked what a tag stands for.
         f"--resolve-image={'always' if with_registry else 'never'}",
         "--with-registry-auth",
@@ -174,26 +241,51 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
         why = last_words(answer)
         die(f"docker stack deploy: {why}", "mend that, then: make deploy")
     try:
-        # Of the first version Swarm has no update to watch, so this does.
-        monitor = max(map(swarm.monitor, swarm.services().values()))
-        hold = monitor if set(SERVICES) - before.keys() else 0
-        swarm.wait(timeout + monitor, hold, known, allowed=set())
-        require_versions(variables)
+        now = swarm.services()
+        monitor = max(map(swarm.monitor, now.values()))
+        # For new tasks of an old version, and for a first one, Swarm has no update to watch.
+        unwatched = [
+            name
+            for name, service in now.items()
+            if name not in before or service["Spec"]["Mode"] != before[name]["Spec"]["Mode"]
+        ]
+        swarm.wait(timeout + monitor, monitor if unwatched else 0, known, allowed=set())
     except swarm.NotServingError as failure:
         give_up(failure, before, known, timeout)
     except KeyboardInterrupt:
         die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
+    require_versions(variables)
     swarm.remove_old_secrets()
     say(f"{stack} serves app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
 
 
+def stack_files(variables: dict[str, str]) -> list[str]:
+    encryption = variables.get("OVERLAY_ENCRYPTION") or "false"
+    if encryption not in ("true", "false"):
+        die(f"OVERLAY_ENCRYPTION: {encryption!r} is neither true nor false", "mend .env")
+    network = f"{swarm.stack_name()}_backend"
+    options = run("docker", "network", "inspect", "--format", "{{json .Options}}", network)
+    if not options.returncode and ('"encrypted"' in options.stdout) != (encryption == "true"):
+        # Swarm would leave it as it is, without a word.
+        die(
+            f"OVERLAY_ENCRYPTION={encryption}, but the network {network} was made otherwise",
+            "make undeploy && make deploy",
+        )
+    return [STACK_FILE, *([ENCRYPTED] if encryption == "true" else [])]
+
+
 def require_versions(variables: dict[str, str]) -> None:
     """What is settled has to be what was handed in, and not what somebody else did meanwhile."""
-    now = swarm.services()
-    for name, wanted in (("app", "APP_VERSION"), ("nginx", "NGINX_VERSION")):
-        found = swarm.version(swarm.template(now[name]))
-        if found != variables[wanted]:
-            raise swarm.NotServingError(name, f"{found} is there, not {variables[wanted]}")
+    if serving() != f"app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}":
+        die(f"somebody else has deployed meanwhile: {serving()} serves", "make status")
+
+
+def serving() -> str:
+    """Services and their versions, as 'app 1.1, nginx 1.0'."""
+    return ", ".join(
+        f"{name} {swarm.version(swarm.template(service))}"
+        for name, service in sorted(swarm.services().items())
+    )
 
 
 def give_up(
@@ -207,17 +299,20 @@ def give_up(
     changed = [
         name
         for name, service in before.items()
-        if name in now and swarm.template(now[name]) != swarm.template(service)
+        if name in now
+        and swarm.without_empty(now[name]["Spec"]) != swarm.without_empty(service["Spec"])
     ]
     try:
         swarm.roll_back(changed, timeout)
     except swarm.NotServingError as second:
         die(f"{failure}; and the old version did not come back: {second}", "make status")
-    old = ", ".join(
-        f"{name} {swarm.version(swarm.template(service))}" for name, service in before.items()
-    )
-    die(f"{failure}; what served before serves again: {old}", "mend it, then: make deploy")
+    die(f"{failure}; what served before serves again: {serving()}", "mend it, then: make deploy")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except swarm.NoAnswerError as error:
+        die(str(error), "make status")
+    except KeyboardInterrupt:
+        die("interrupted", "make status")

@@ -6,6 +6,7 @@ standard library and exits with 1 when a problem would keep the stack from runni
 """
 
 import errno
+import os
 import re
 import shutil
 import socket
@@ -73,7 +74,9 @@ def minimum(name: str) -> str:
 
 def engine() -> Iterator[Problem]:
     answer = run("docker", "version", "--format", "{{.Server.Version}}")
-    if answer.returncode:
+    if answer.returncode and (host := os.environ.get("DOCKER_HOST")):
+        yield Problem(f"no Docker engine answers at DOCKER_HOST={host}", f"docker -H {host} info")
+    elif answer.returncode:
         yield Problem("no Docker engine answers", HOW_TO_INSTALL)
     elif version(answer.stdout) < version(minimum("MINIMUM_ENGINE")):
         yield Problem(
@@ -191,7 +194,8 @@ def pinned_images() -> list[str]:
 
 # Each group needs the one before it to be without problems.
 BEFORE_ENGINE = [[line_ends, remembered_rooms]]
-GROUPS = [*BEFORE_ENGINE, [engine, plugins], [configuration], [ports, disk, memory, registry]]
+BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
+GROUPS = [*BEFORE_BUILD, [ports, disk, memory, registry]]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

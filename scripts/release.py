@@ -26,25 +26,35 @@ READY_WITHIN = 120  # seconds
 
 
 def main() -> None:
-    # A job that is cancelled is an interrupt, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    doctor.require(doctor.GROUPS)
+    # A job that is cancelled is an interrupt, too, and so is a connection that is lost.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    back = sys.argv[1:] == ["back"]
+    # The way back takes neither a registry nor room on the disk.
+    doctor.require(doctor.BEFORE_BUILD if back else doctor.GROUPS)
     old = containers()
     if not old or not nginx_runs():
         die("the stack is not running, so there is nothing to replace", "make up")
-    os.environ.update(build.environment())
-    image = f"{compose.config()['name']}-app"
+    if not compose.config()["services"]["app"].get("scale", 1):
+        die("APP_REPLICAS=0 leaves nobody to serve", "mend .env")
+    # Compose would start again what an interrupted release has left, and count it in.
+    run("docker", "compose", "rm", "--force", "app")
+    image = app_image()
     old_image = inspect(old)[0]["Image"]
-    choose_image(image, back=sys.argv[1:] == ["back"])
+    if back:
+        go_back(image)
+    else:
+        build_new(image)
     if is_this_version(old, image):
+        send_to([])
         say("this version is running already")
         return
     switch(old, image, old_image)
 
 
-def containers() -> list[str]:
-    """The application's running containers, by their ids."""
-    return run("docker", "compose", "ps", "--quiet", "--no-trunc", "app").stdout.split()
+def containers(*options: str) -> list[str]:
+    """The application's running containers by their ids; with "--all" those that do not, too."""
+    return run("docker", "compose", "ps", "--quiet", "--no-trunc", *options, "app").stdout.split()
 
 
 def nginx_runs() -> bool:
@@ -55,13 +65,17 @@ def inspect(ids: list[str]) -> list[dict]:
     return json.loads(run("docker", "inspect", *ids).stdout)
 
 
-def choose_image(image: str, *, back: bool) -> None:
-    """Give the image that is to run the name by which Compose finds it."""
-    if not back:
-        command = ["docker", "compose", "build", "app"]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-            die("the application cannot be built, Docker's words are above", "make doctor")
-    elif run("docker", "tag", f"{image}:previous", image).returncode:
+def build_new(image: str) -> None:
+    """Build the image, under the name by which Compose finds it."""
+    os.environ.update(build.environment())
+    command = ["docker", "compose", "build", "app"]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
+        die("the application cannot be built, Docker's words are above", "make doctor")
+
+
+def go_back(image: str) -> None:
+    """Give the image of before that name."""
+    if run("docker", "tag", f"{image}:previous", image).returncode:
         die(
             "there is no version before this one: nothing has been released here",
             "git checkout VERSION && make release",
@@ -69,14 +83,28 @@ def choose_image(image: str, *, back: bool) -> None:
 
 
 def is_this_version(old: list[str], image: str) -> bool:
-    """Do all of them run the image and the settings that new ones would?"""
-    image_id = run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+    """Do all of them run the image, the settings and the secrets that new ones would?"""
     settings = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
-    return all(
-        container["Image"] == image_id
+    return not compose.with_old_secrets(old) and all(
+        container["Image"] == id_of(image)
         and container["Config"]["Labels"]["com.docker.compose.config-hash"] == settings
         for container in inspect(old)
     )
+
+
+def app_image() -> str:
+    """The name that Compose gives to what it builds."""
+    return f"{compose.config()['name']}-app"
+
+
+def id_of(image: str) -> str:
+    return run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+
+
+def keep(old_image: str) -> None:
+    """Keep what ran for `make release-rollback`, if something else runs now."""
+    if old_image != id_of(app_image()):
+        run("docker", "tag", old_image, f"{app_image()}:previous")
 
 
 def switch(old: list[str], image: str, old_image: str) -> None:
@@ -90,13 +118,16 @@ def switch(old: list[str], image: str, old_image: str) -> None:
             *("--scale", f"app={len(old) + wanted}", "app"),
         )
         new = [container for container in containers() if container not in old]
-        problem = last_words(up) if up.returncode else wait_until_ready(new)
+        problem = last_words(up) if up.returncode else wait_until_ready(new, image)
         if problem:
             die(f"{problem}; the old version serves as before", "mend it, then: make release")
         send_to(new)
     except BaseException as error:
-        # Back to how it was.
-        new = [container for container in containers() if container not in old]
+        # Back to how it was. Nginx may have changed over already, so that comes first.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        send_to(old)
+        new = [container for container in containers("--all") if container not in old]
         if new:
             run("docker", "rm", "--force", *new)
         run("docker", "tag", old_image, image)
@@ -104,7 +135,7 @@ def switch(old: list[str], image: str, old_image: str) -> None:
         if isinstance(error, KeyboardInterrupt):
             die("interrupted; the old version serves as before", "make release")
         raise
-    run("docker", "tag", old_image, f"{image}:previous")
+    keep(old_image)
     say("they serve; stopping those of before")
     run("docker", "stop", *old)
     run("docker", "rm", *old)
@@ -113,23 +144,24 @@ def switch(old: list[str], image: str, old_image: str) -> None:
     say(f"released {dict(line.split('=', 1) for line in settings)['APP_VERSION']}")
 
 
-def wait_until_ready(new: list[str]) -> str:
+def wait_until_ready(new: list[str], image: str) -> str:
     """Empty when all are healthy; otherwise what is wrong, after their last lines."""
+    if not new or {container["Image"] for container in inspect(new)} != {id_of(image)}:
+        return "Compose did not start the new version"
     deadline = time.monotonic() + READY_WITHIN
     while True:
-        states = [container["State"] for container in inspect(new)] if new else []
-        if states and all(state["Health"]["Status"] == "healthy" for state in states):
+        states = {container["Id"]: container["State"] for container in inspect(new)}
+        waiting = [name for name, state in states.items() if state["Health"]["Status"] != "healthy"]
+        if not waiting:
             return ""
-        bad = next(
-            (
-                number
-                for number, state in enumerate(states)
-                if state["Health"]["Status"] == "unhealthy" or state["Status"] == "restarting"
-            ),
-            None,
-        )
-        if bad is not None or time.monotonic() > deadline:
-            show_last_lines(new[bad or 0])
+        failed = [
+            name
+            for name in waiting
+            if states[name]["Health"]["Status"] == "unhealthy"
+            or states[name]["Status"] == "restarting"
+        ]
+        if failed or time.monotonic() > deadline:
+            show_last_lines([*failed, *waiting][0])
             return "the new version does not become ready, its last lines are above"
         time.sleep(0.3)
 
@@ -146,7 +178,8 @@ def send_to(some: list[str]) -> None:
         network["IPAddress"]
         for container in (inspect(some) if some else [])
         for name, network in container["NetworkSettings"]["Networks"].items()
-        if name.endswith("_backend")
+        # One that is just restarting has none.
+        if name.endswith("_backend") and network["IPAddress"]
     ]
     answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "upstream", *addresses)
     if answer.returncode:

@@ -44,12 +44,15 @@ def rollback() -> None:
     changed = [
         name
         for name, service in services.items()
-        if (service.get("PreviousSpec") or {}).get("TaskTemplate", swarm.template(service))
-        != swarm.template(service)
+        if swarm.without_empty(service.get("PreviousSpec") or service["Spec"])
+        != swarm.without_empty(service["Spec"])
     ]
-    if not changed:
+    back = [name for name in changed if swarm.was_rolled_back(services[name])]
+    if not changed or back:
         die(
-            "Swarm knows no other version: nothing is deployed, or the last deploy changed nothing",
+            f"{' and '.join(back)}: rolled back already, and Swarm knows only one version before"
+            if back
+            else "Swarm knows no other version: nothing is deployed, or nothing was changed",
             "git checkout VERSION && make deploy",
         )
     try:
@@ -64,18 +67,30 @@ def undeploy() -> None:
     """Remove the stack, and wait until nothing of it is left."""
     swarm.require_manager()
     stack = swarm.stack_name()
-    answer = run("docker", "stack", "rm", "--detach=false", stack)
+    if not swarm.services() and not networks(stack):
+        say(f"{stack} is not deployed")
+        return
+    answer = run("docker", "stack", "rm", stack)
     if answer.returncode:
         die(f"docker stack rm: {last_words(answer)}", "make undeploy")
     # Networks go when the last task has gone on every node; until then their names are taken.
-    ours = f"label=com.docker.stack.namespace={stack}"
     deadline = time.monotonic() + 90
-    while left := run("docker", "network", "ls", "--quiet", "--filter", ours).stdout:
+    while left := networks(stack):
         if time.monotonic() > deadline:
-            die(f"{len(left.split())} networks of {stack} are still there", "make undeploy")
+            die(f"{len(left)} networks of {stack} are still there", "make undeploy")
         time.sleep(0.5)
     say(f"removed {stack} from the Swarm; images stay")
 
 
+def networks(stack: str) -> list[str]:
+    ours = f"label=com.docker.stack.namespace={stack}"
+    return run("docker", "network", "ls", "--quiet", "--filter", ours).stdout.split()
+
+
 if __name__ == "__main__":
-    {"init": init, "status": status, "rollback": rollback, "undeploy": undeploy}[sys.argv[1]]()
+    try:
+        {"init": init, "status": status, "rollback": rollback, "undeploy": undeploy}[sys.argv[1]]()
+    except swarm.NoAnswerError as error:
+        die(str(error), "make status")
+    except KeyboardInterrupt:
+        die("interrupted; Swarm goes on by itself", "make status")

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 import compose
+import doctor
 from compose import last_words, run
 from messages import die, say, show_log
 
@@ -26,9 +27,9 @@ FAILURES_ALLOWED = 3
 class NotServingError(Exception):
     """A service did not become what was wanted."""
 
-    def __init__(self, service: str, why: str):
-        super().__init__(f"{service}: {why}")
-        self.service = service
+
+class NoAnswerError(Exception):
+    """The engine did not answer: perhaps the managers are just choosing another leader."""
 
 
 def stack_name() -> str:
@@ -37,6 +38,7 @@ def stack_name() -> str:
 
 def require_manager() -> None:
     """End with one line unless the engine is a manager of a Swarm."""
+    doctor.require([[doctor.engine], [doctor.configuration]])
     info = run("docker", "info", "--format", "{{json .Swarm}}")
     swarm = json.loads(info.stdout or "null") or {}
     if swarm.get("LocalNodeState") != "active":
@@ -61,12 +63,15 @@ def timeout() -> int:
 
 
 def services() -> dict[str, dict]:
-    """The stack's services by their short names, as the engine describes them."""
+    """The stack's services by their short names, as the engine describes them.
+
+    Raises NoAnswerError.
+    """
     stack = stack_name()
     ours = f"label=com.docker.stack.namespace={stack}"
     listed = run("docker", "service", "ls", "--quiet", "--filter", ours)
     if listed.returncode:
-        die(f"docker service ls: {last_words(listed)}", "make status")
+        raise NoAnswerError(f"docker service ls: {last_words(listed)}")
     found = inspect("service", listed.stdout.split())
     return {service["Spec"]["Name"].removeprefix(f"{stack}_"): service for service in found}
 
@@ -84,16 +89,26 @@ def template(service: dict) -> dict:
 
 def monitor(service: dict) -> float:
     """For how many seconds Swarm watches a new task (UPDATE_MONITOR)."""
-    return service["Spec"]["UpdateConfig"]["Monitor"] / 1e9
+    return service["Spec"]["UpdateConfig"].get("Monitor", 0) / 1e9
 
 
 def same(one: dict, other: dict) -> bool:
-    """Do two specifications want the same containers? (An empty field may be absent in one.)"""
-    specs = [
-        {key: value for key, value in spec["ContainerSpec"].items() if value}
-        for spec in (one, other)
-    ]
+    """Do two tasks' specifications want the same containers?"""
+    specs = [without_empty(spec["ContainerSpec"]) for spec in (one, other)]
     return specs[0] == specs[1] and one.get("ForceUpdate") == other.get("ForceUpdate")
+
+
+def without_empty(value: object) -> object:
+    """A specification to compare with another, in which an empty field may be absent."""
+    if not isinstance(value, dict):
+        return value
+    parts = {key: without_empty(part) for key, part in value.items()}
+    return {key: part for key, part in parts.items() if part or part == 0}
+
+
+def was_rolled_back(service: dict) -> bool:
+    """Then what Swarm has as the version before is the one that was given up."""
+    return (service.get("UpdateStatus") or {}).get("State", "").startswith("rollback")
 
 
 def nodes() -> int:
@@ -178,7 +193,15 @@ def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str])
     """
     deadline, since, seen, said = time.monotonic() + seconds, None, {}, {}
     while True:
-        states = [look(*item, before) for item in services().items()]
+        try:
+            states = [look(*item, before) for item in services().items()]
+        except NoAnswerError as error:
+            if time.monotonic() > deadline:
+                raise NotServingError(f"nobody knows: {error}") from None
+            time.sleep(0.5)
+            continue
+        if not states:
+            raise NotServingError("the services were removed meanwhile")
         for state in states:
             # What lasts, and not each step of a task that ends and starts again.
             if str(state) == seen.get(state.name) != said.get(state.name):
@@ -186,13 +209,12 @@ def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str])
                 say(f"  {state}")
             seen[state.name] = str(state)
             if state.update in (ROLLED_BACK | STUCK) - allowed:
-                raise NotServingError(
-                    state.name, f"Swarm gave up on it ({state.update.replace('_', ' ')})"
-                )
+                how = state.update.replace("_", " ")
+                raise NotServingError(f"{state.name}: Swarm gave up on it ({how})")
             if not state.update and len(state.failures) >= FAILURES_ALLOWED:
                 why = f"{len(state.failures)} tasks failed; {reason(state.failures[0])}"
-                raise NotServingError(state.name, why)
-        if states and all(state.settled for state in states):
+                raise NotServingError(f"{state.name}: {why}")
+        if all(state.settled for state in states):
             since = since or time.monotonic()
             if time.monotonic() - since >= hold:
                 return
@@ -200,7 +222,7 @@ def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str])
             since = None
         if time.monotonic() > deadline:
             late = next((state for state in states if not state.settled), states[0])
-            raise NotServingError(late.name, f"not within {seconds:.0f} s: {late}")
+            raise NotServingError(f"{late.name}: not within {seconds:.0f} s: {late}")
         time.sleep(0.5)
 
 
@@ -233,7 +255,7 @@ def roll_back(names: list[str], seconds: float) -> None:
     for name in names:
         answer = run("docker", "service", "rollback", "--detach", f"{stack}_{name}")
         if answer.returncode:
-            raise NotServingError(name, last_words(answer))
+            raise NotServingError(f"{name}: {last_words(answer)}")
     wait(seconds, 0, before, allowed=ROLLED_BACK)
 
 

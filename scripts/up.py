@@ -9,6 +9,7 @@ import time
 import build
 import compose
 import doctor
+import release
 import rooms
 from compose import ROOT, run
 from messages import die, say, show_log
@@ -34,10 +35,17 @@ def script(*command: str) -> None:
 
 
 def start() -> None:
+    before = release.containers()
+    old_image = release.inspect(before)[0]["Image"] if before else ""
+    if compose.with_old_secrets(before):
+        say("secrets have changed: starting the application anew")
+        run("docker", "compose", "rm", "--stop", "--force", "app")
     command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]
     if subprocess.run([*command, "--wait-timeout", "120"], cwd=ROOT, check=False).returncode:  # noqa: S603
         show_log(run("docker", "compose", "logs", "--tail", "50", "--no-log-prefix").stdout)
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
+    if old_image:
+        release.keep(old_image)
 
 
 def finish_release() -> None:

@@ -1,8 +1,9 @@
 """`make release` under a load long enough to be believed, and of versions that are broken."""
 
+import os
 import signal
 import subprocess
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from clone import wait_until
@@ -41,16 +42,106 @@ def test_a_version_that_does_not_start_never_serves(stack, broken):
     assert ids(stack) == old
 
 
-def test_an_interrupted_release_leaves_everything_as_it_was(stack, broken):
+def upstream(stack) -> str:
+    return stack.execute("nginx", "cat", "/etc/nginx/conf.d/upstream.conf")
+
+
+def addresses(stack) -> set[str]:
+    """Of the application's containers that run."""
+    return {
+        network["IPAddress"]
+        for container in stack.inspect("app")
+        for network in container["NetworkSettings"]["Networks"].values()
+    } - {""}
+
+
+def interrupt(stack, when, number: signal.Signals, **settings: str) -> str:
+    """Start a release and interrupt it when `when` holds; what it says."""
+    command = ["python3", "scripts/release.py"]
+    environment = os.environ | settings
+    with subprocess.Popen(
+        command, cwd=stack.folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(when, 90, "the moment to interrupt")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=90)
+    assert process.returncode
+    return said
+
+
+def test_a_release_interrupted_while_it_waits_leaves_everything_as_it_was(stack, broken):
     broken("open('/tmp/draining', 'w').close()")
     old = ids(stack)
-    command = ["python3", "scripts/release.py"]
-    with subprocess.Popen(command, cwd=stack.folder, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(ids(stack)) > len(old), 60, "a new container")
-        time.sleep(1)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode
+    said = interrupt(stack, lambda: len(addresses(stack)) > len(old), signal.SIGHUP)
     assert "interrupted; the old version serves as before" in said
     assert ids(stack) == old
     assert follows_dns(stack)
+
+
+def test_a_release_interrupted_at_the_switch_loses_nothing(stack):
+    old, before = ids(stack), addresses(stack)
+
+    slow = []
+
+    def switched() -> bool:
+        new = addresses(stack) - before
+        if new and not slow:
+            # nginx has changed over when it is answered.
+            slow.append(pool.submit(client.get, "/diagnostics/work?ms=20000", timeout=40))
+        return any(f"server {address}:8000" in upstream(stack) for address in new)
+
+    with stack.client() as client, ThreadPoolExecutor() as pool, Load(stack) as load:
+        said = interrupt(stack, switched, signal.SIGTERM, APP_VERSION="v4")
+        load.carry_on(1000)
+        assert slow[0].result().status_code == 200
+    assert "interrupted; the old version serves as before" in said
+    assert load.failed == [], load.summary
+    assert ids(stack) == old
+    assert follows_dns(stack)
+
+
+def test_what_an_interrupted_release_left_does_not_come_back(stack):
+    """One of those of before, stopped but not removed: Compose would start it again."""
+    stack.compose("up", "--detach", "--no-build", "--no-recreate", "--scale", "app=2", "app")
+    left = stack.containers("app")[0]
+    stack.run("docker", "stop", left)
+    assert stack.make("release", APP_VERSION="v6").stdout.splitlines()[-1] == "released v6"
+    assert len(ids(stack)) == 1
+    assert left not in ids(stack)
+    with stack.client() as client:
+        assert client.post("/diagnostics/echo").json()["version"] == "v6"
+
+
+def test_an_application_that_does_not_start_is_replaced(stack):
+    """One that was changed by hand, perhaps, and is started again and again."""
+    file = stack.folder / "secrets/secret_key"
+    key = file.read_text()
+    try:
+        file.write_text("too short")
+        stack.compose("restart", "app")
+        wait_until(lambda: not addresses(stack), 60, "an application that does not start")
+        file.write_text(key)
+        assert stack.make("release", APP_VERSION="v7").stdout.splitlines()[-1] == "released v7"
+    finally:
+        file.write_text(key)
+    stack.make("up")
+
+
+def test_a_rotated_key_is_in_use_after_each_release(stack):
+    def used() -> str:
+        return stack.execute("app", "cat", "/run/secrets/secret_key")
+
+    before = used()
+    # Signed with the first key, and read by all.
+    with stack.client() as client:
+        client.get("/diagnostics/session?value=mine")
+        for _ in range(2):
+            stack.make("rotate")
+            stack.make("release")
+            assert client.get("/diagnostics/session").json()["value"] == "mine"
+    assert used() != before
+    stack.make("rotate")
+    stack.make("up")
+    fallbacks = stack.execute("app", "cat", "/run/secrets/secret_key_fallbacks")
+    assert fallbacks == (stack.folder / "secrets/secret_key_fallbacks").read_text()
+    assert before.strip() in fallbacks

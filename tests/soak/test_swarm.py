@@ -4,6 +4,7 @@ Changes of the application are asked for through the nginx of one node; what tou
 whole node through a load balancer. About half an hour.
 """
 
+import json
 import threading
 import time
 from contextlib import ExitStack
@@ -291,6 +292,28 @@ def test_an_update_that_no_node_can_take_ends_in_time(site, swarm, front):
     assert "what served before serves again: app v1" in answer.stderr
     assert load.failed == [], load.summary
     assert {result.version for result in load.results} == {"v1"}
+
+
+def test_a_port_that_is_taken_is_given_up_again(site, swarm, balancer):
+    """What is not part of a task is brought back as well."""
+    site.run(
+        *("docker", "service", "create", "--detach", "--name=holder", "--mode=global"),
+        *("--publish=mode=host,target=80,published=8088", "--entrypoint=sleep 600"),
+        f"{swarm.images}/app:v1",
+    )
+    try:
+        with Load(balancer, clients=2) as load:
+            answer = site.make("deploy", HTTP_PORT="8088", DEPLOY_TIMEOUT="20", check=False)
+            load.carry_on(200)
+        assert answer.returncode
+        assert "what served before serves again: app v1" in answer.stderr
+        assert load.failed == [], load.summary
+        spec = site.run("docker", "service", "inspect", f"{site.name}_nginx").stdout
+        assert {
+            port["PublishedPort"] for port in json.loads(spec)[0]["Spec"]["EndpointSpec"]["Ports"]
+        } == {80, 443}
+    finally:
+        site.run("docker", "service", "rm", "holder")
 
 
 @pytest.mark.timeout(1200)

@@ -94,16 +94,39 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     assert load.failed == [], load.summary
     assert {result.version for result in load.results[-50:]} == {before}
     assert ids(site, "nginx") == nginx
+    # To what was just left, that would be.
+    again = site.make("rollback", check=False)
+    assert "error: app: rolled back already" in again.stderr
+    assert ids(site, "nginx") == nginx
 
 
 def test_what_is_missing_or_wrong_is_said(site):
     assert "'latest' is no version" in refused(site, APP_VERSION="latest")
     assert "DEPLOY_TIMEOUT: 'soon'" in refused(site, DEPLOY_TIMEOUT="soon")
-    assert "docker stack deploy: " in refused(site, UPDATE_MONITOR="long")
+    assert "error: docker-stack.yml: " in refused(site, UPDATE_MONITOR="long")
+    assert "'on' is neither true nor false" in refused(site, OVERLAY_ENCRYPTION="on")
+    assert "was made otherwise -> make undeploy" in refused(site, OVERLAY_ENCRYPTION="true")
+    assert "made on the engine's machine only" in refused(site, CERTIFICATES="")
     (site.folder / "secrets/secret_key_fallbacks").write_text("")
     said = refused(site)
     assert "Swarm has no empty secrets -> echo > secrets/secret_key_fallbacks" in said
     (site.folder / "secrets/secret_key_fallbacks").write_text("\n")
+    key = site.folder / "secrets/secret_key"
+    key.rename(site.folder / "key")
+    assert "is deployed with a key that is not here" in refused(site)
+    (site.folder / "key").rename(key)
+
+
+def test_nginx_is_not_stopped_for_one_that_would_not_start(site):
+    before = ids(site, "nginx")
+    pem = site.folder / "certificates/fullchain.pem"
+    good = pem.read_text()
+    pem.write_text("no certificate")
+    for settings in ({}, {"SERVER_NAME": "a_b.example"}, {"RATE_LIMIT": "many"}):
+        answer = site.make("deploy", check=False, **settings)
+        assert "error: nginx would not start" in answer.stderr
+        pem.write_text(good)
+    assert ids(site, "nginx") == before
 
 
 def test_stand_ins_are_refused_unless_asked_for(site, stack):
@@ -156,6 +179,21 @@ def test_tasks_have_time_to_stop(site, service):
         assert task["Spec"]["ContainerSpec"]["StopGracePeriod"] == 40_000_000_000
 
 
+def test_a_self_signed_pair_is_made_once(stack):
+    """Where the engine is on this machine, and CERTIFICATES names no folder."""
+    image = stack.inspect("nginx")[0]["Config"]["Image"]
+    call = f"deploy.make_certificate('secrets/self-signed', '{image}', 'localhost,Example.org')"
+    pem = stack.folder / "secrets/self-signed/fullchain.pem"
+    made = []
+    for _ in range(2):
+        stack.run("python3", "-c", f"import deploy; {call}", PYTHONPATH="scripts")
+        made.append(pem.read_text())
+    assert made[0] == made[1]
+    names = stack.run("openssl", "x509", "-in", str(pem), "-noout", "-ext", "subjectAltName").stdout
+    assert "DNS:localhost" in names
+    assert "DNS:example.org" in names
+
+
 def test_undeploy_leaves_nothing(site, machine):
     site.make("undeploy")
     ours = ("--quiet", "--filter", f"label=com.docker.stack.namespace={site.name}")
@@ -163,6 +201,7 @@ def test_undeploy_leaves_nothing(site, machine):
         assert machine.on("node1", kind, "ls", *ours) == ""
     # The node removes what has ended a moment later.
     wait_until(lambda: not machine.on("node1", "ps", "--all", *ours), 20, "no container")
+    assert site.make("undeploy").stdout.splitlines()[-1] == f"{site.name} is not deployed"
     answer = site.make("status", check=False)
     assert answer.returncode
     assert f"error: {site.name} is not deployed -> make deploy" in answer.stderr

@@ -1,5 +1,6 @@
 """What scripts/ decides without an engine."""
 
+import subprocess
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from conftest import APP
 
 sys.path.insert(0, str(APP.parent / "scripts"))
 
+import compose
 import deploy
 import swarm
 
@@ -19,7 +21,7 @@ import swarm
         ("registry.example.org/site", True),
         ("localhost/site", True),
         ("registry:5000/team/site", True),
-        ("registry.example.org", False),
+        ("registry.example.org/app", True),
     ],
 )
 def test_where_images_are_pushed(images, expected):
@@ -41,3 +43,75 @@ def test_a_given_version_is_nginx_as_well_unless_it_has_its_own():
 def test_the_version_in_an_image_name():
     for image in ("site/app:v1", "127.0.0.1:5000/site/app:v1@sha256:0a1b"):
         assert swarm.version({"ContainerSpec": {"Image": image}}) == "v1"
+
+
+@pytest.fixture
+def history(tmp_path, monkeypatch):
+    """A repository with two commits, the second of which is not nginx's; git in it."""
+
+    def git(*words):
+        name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        command = ["git", *name, *words]
+        return subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    folder = tmp_path / "origin"
+    for name in ("nginx", "app"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "file").write_text(name)
+        if name == "nginx":
+            git("init", "--quiet")
+        git("add", ".")
+        git("commit", "--quiet", "--message", name)
+    monkeypatch.setattr(compose, "ROOT", folder)
+    return git
+
+
+def test_nginx_has_the_version_of_its_own_last_change(history):
+    app, nginx = history("log", "--format=%h").split()
+    assert deploy.versions({}) == {"app": app, "nginx": nginx}
+
+
+def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
+    clone = tmp_path / "clone"
+    history("clone", "--quiet", "--depth=1", f"file://{compose.ROOT}", str(clone))
+    monkeypatch.setattr(compose, "ROOT", clone)
+    with pytest.raises(SystemExit, match=r"this clone is shallow.*git fetch --unshallow"):
+        deploy.versions({})
+
+
+def test_what_git_does_not_know_is_not_built_in(history):
+    (compose.ROOT / "notes").write_text("outside of the images")
+    deploy.versions({})
+    (compose.ROOT / "app/forgotten.py").write_text("")
+    with pytest.raises(SystemExit, match=r"app/forgotten.py is not committed"):
+        deploy.versions({})
+
+
+def test_a_command_that_is_not_there_has_failed():
+    answer = compose.run("no-such-command")
+    assert answer.returncode == 127
+    assert compose.last_words(answer) == "no-such-command: command not found"
+
+
+def test_an_engine_that_does_not_answer_for_a_moment_ends_no_watch(monkeypatch):
+    answers = [swarm.NoAnswerError("no leader"), swarm.NoAnswerError("no leader"), {"app": {}}]
+    monkeypatch.setattr(swarm, "services", lambda: give(answers))
+    monkeypatch.setattr(swarm, "look", lambda *of: swarm.State("app", "v1", wanted=1, running=1))
+    monkeypatch.setattr(swarm.time, "sleep", lambda seconds: None)
+    swarm.wait(60, 0, frozenset(), allowed=set())
+    assert answers == []
+
+
+def give(answers):
+    answer = answers.pop(0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def test_services_that_are_removed_meanwhile_serve_nobody(monkeypatch):
+    monkeypatch.setattr(swarm, "services", dict)
+    with pytest.raises(swarm.NotServingError, match="removed meanwhile"):
+        swarm.wait(60, 0, frozenset(), allowed=set())
