@@ -251,7 +251,7 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
         ]
         swarm.wait(timeout + monitor, monitor if unwatched else 0, known, allowed=set())
     except swarm.NotServingError as failure:
-        give_up(failure, before, known, timeout)
+        give_up(failure, before, known)
     except KeyboardInterrupt:
         die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
     require_versions(variables)
@@ -288,9 +288,7 @@ def serving() -> str:
     )
 
 
-def give_up(
-    failure: swarm.NotServingError, before: dict, known: frozenset[str], timeout: int
-) -> None:
+def give_up(failure: swarm.NotServingError, before: dict, known: frozenset[str]) -> None:
     """Bring everything back to what it was, and end with a line that says so."""
     swarm.show_last_failure(known)
     if not before:
@@ -303,7 +301,7 @@ def give_up(
         and swarm.without_empty(now[name]["Spec"]) != swarm.without_empty(service["Spec"])
     ]
     try:
-        swarm.roll_back(changed, timeout)
+        swarm.roll_back(changed, swarm.ROLLBACK_WITHIN)
     except swarm.NotServingError as second:
         die(f"{failure}; and the old version did not come back: {second}", "make status")
     die(f"{failure}; what served before serves again: {serving()}", "mend it, then: make deploy")

@@ -17,6 +17,8 @@ from messages import die, say, show_log
 # UpdateStatus.State once Swarm has given up on a version.
 ROLLED_BACK = {"rollback_completed"}
 STUCK = {"paused", "rollback_paused"}
+# Seconds. nginx is brought back node by node, with a pause after each, whatever DEPLOY_TIMEOUT is.
+ROLLBACK_WITHIN = 600
 # Task states in which it will not run any more, although nobody wanted that. (Those that an update
 # ends are "shutdown".)
 FAILED = {"failed", "rejected", "orphaned", "complete"}
@@ -230,7 +232,7 @@ def reason(task: dict) -> str:
     """Why a task failed, in Swarm's words."""
     status = task["Status"]
     if status["State"] == "complete":
-        return "it ended with exit code 0, or was ended because it did not become healthy"
+        return "it ended with exit code 0, or was ended because it was not healthy"
     return status.get("Err") or status.get("Message") or status["State"]
 
 
