@@ -11,6 +11,7 @@ import sys
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 
+import worker_slots  # noqa: E402
 from webapp import cpus  # noqa: E402
 from webapp.config import from_environment  # noqa: E402
 
@@ -89,8 +90,25 @@ limit_request_field_size = 8190
 logger_class = "webapp.access_log.AccessLogger"
 
 
+def pre_fork(server, worker):
+    worker_slots.choose(server, worker)
+
+
 def post_fork(server, worker):
-    """Let a worker that has just been forked hear SIGTERM.
+    hear_sigterm(server)
+    worker_slots.take(worker)
+
+
+def child_exit(server, worker):
+    worker_slots.forget(worker)
+
+
+def on_exit(server):
+    worker_slots.remove()
+
+
+def hear_sigterm(server):
+    """Let a worker that has just been forked be stopped.
 
     Until it sets handlers of its own it has the master's, which put signals into a queue that in
     this process nobody reads: a stop at that moment takes all of graceful_timeout (seen in 1 of 40

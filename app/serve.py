@@ -7,6 +7,7 @@ the empty string that Compose passes for a variable nobody has set.
 
 import os
 
+import worker_slots  # noqa: F401 (before the application makes metrics)
 from webapp import config
 
 os.chdir(os.path.dirname(os.path.abspath(__file__)))

@@ -29,6 +29,7 @@ def environment(base_images: str = "") -> dict[str, str]:
         sys.exit(1)
     values = dict(line.split("=", 1) for line in images.stdout.splitlines())
     values["APP_VERSION"] = compose.setting("APP_VERSION") or git_version() or "unversioned"
+    values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
@@ -39,3 +40,7 @@ def environment(base_images: str = "") -> dict[str, str]:
 def git_version() -> str:
     """What git calls what is here, with -dirty for what is not committed; empty without git."""
     return run("git", "describe", "--tags", "--always", "--dirty").stdout.strip()
+
+
+def git_commit() -> str:
+    return run("git", "rev-parse", "HEAD").stdout.strip()

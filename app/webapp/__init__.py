@@ -2,7 +2,18 @@
 
 from flask import Flask
 
-from . import config, diagnostics, errors, health, hosts, logs, pages, request_id, static_files
+from . import (
+    config,
+    diagnostics,
+    errors,
+    health,
+    hosts,
+    logs,
+    metrics,
+    pages,
+    request_id,
+    static_files,
+)
 
 
 def create_app(overrides=None):
@@ -18,6 +29,7 @@ def create_app(overrides=None):
     logs.init_app(app)
     errors.init_app(app)
     health.init_app(app)
+    metrics.init_app(app)
     pages.init_app(app)  # the sample: put your own views in its place
     diagnostics.init_app(app)
 

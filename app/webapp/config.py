@@ -166,6 +166,7 @@ def load(environ):
     settings = {
         "APP_ENV": app_env,
         "APP_VERSION": read.text("APP_VERSION", "dev"),
+        "APP_COMMIT": read.text("APP_COMMIT", "unknown"),
         "SERVICE_NAME": read.text("SERVICE_NAME", "webapp"),
         "LOG_FORMAT": read.choice("LOG_FORMAT", LOG_FORMATS, "json"),
         "LOG_LEVEL": read.choice("LOG_LEVEL", LOG_LEVELS, "info"),

@@ -45,8 +45,13 @@ def livez():
 
 @blueprint.get("/readyz")
 def readyz():
-    problems = [problem for function in checks if (problem := function())]
-    return answer("; ".join(problems), 503) if problems else answer("ok", 200)
+    found = problems()
+    return answer("; ".join(found), 503) if found else answer("ok", 200)
+
+
+def problems():
+    """What the checks find wrong, a short string each."""
+    return [problem for function in checks if (problem := function())]
 
 
 def answer(text, status):

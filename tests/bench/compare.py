@@ -3,6 +3,7 @@
 
 `make bench`            this stack, and the tutorials' set-up without and with an access log
 `make bench WORKERS=1`  this stack with other classes and numbers of gunicorn workers
+`make bench METRICS=1`  this stack without metrics, and with them
 
 ROUNDS (5) and SECONDS (8) say how long: each candidate is loaded for SECONDS in each round, in
 turn, so that a slow moment of the machine meets all of them. Printed: medians, and their ratios.
@@ -37,11 +38,15 @@ WORKERS = {
 class Ours(Clone):
     """This stack as a clone runs it, the diagnostics page for a trivial view."""
 
-    def __init__(self, folder: Path, arguments: str = ""):
+    def __init__(self, folder: Path, arguments: str = "", without: str = ""):
+        """without: a line of create_app() that is left out."""
         # One client is all the load there is: its limits are raised, not removed.
         limits = {"RATE_LIMIT": "100000", "RATE_BURST": "1000", "CONNECTION_LIMIT": "1000"}
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
+        if without:
+            factory = self.folder / "app/webapp/__init__.py"
+            factory.write_text(factory.read_text().replace(without, ""))
         self.target = f"{self.url}/diagnostics/hello"
 
 
@@ -96,6 +101,9 @@ def main() -> None:
                 name: started(Ours(folder / str(number), arguments)) if arguments else ours
                 for number, (name, arguments) in enumerate(WORKERS.items())
             }
+        elif os.environ.get("METRICS"):
+            without = Ours(folder / "without", without="    metrics.init_app(app)\n")
+            candidates = {"without metrics": started(without), "with metrics": ours}
         else:
             candidates = {
                 "the tutorials' set-up": started(Article(folder / "bare", ours)),

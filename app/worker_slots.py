@@ -1,0 +1,58 @@
+"""Numbers for gunicorn's workers, by which prometheus_client keeps their metrics apart.
+
+Each worker writes files of its own, and /metrics adds them up. prometheus_client names them by
+process id and keeps those of dead workers, since counters must not go back: with every recycled
+worker /metrics gets slower (client_python, issue 568; measured in docs/performance.md). Here a new
+worker goes on with the files of a dead one, so that there are as many as there are workers.
+
+Imported before anything that makes a metric: by serve.py and gunicorn.conf.py.
+"""
+
+import os
+import shutil
+import tempfile
+
+# In memory, and not in /tmp: a write to a mapped file on a full file system ends the process
+# (mmap(2), SIGBUS), and uploads fill /tmp.
+MEMORY = "/dev/shm"  # noqa: S108 (the folder in it is made with mkdtemp)
+FOLDER = tempfile.mkdtemp(prefix="metrics-", dir=MEMORY if os.path.isdir(MEMORY) else None)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = FOLDER
+
+from prometheus_client import multiprocess, values  # noqa: E402 (looks at the variable)
+
+# Of this process. prometheus_client asks for it at each write, and changes files when it changes.
+slot = "master"
+values.ValueClass = values.MultiProcessValue(lambda: slot)
+
+
+def choose(server, worker):
+    """Give a worker that is about to be forked the lowest number that no living one has."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(number for number in range(len(taken) + 1) if number not in taken)
+    forget(worker)
+
+
+def take(worker):
+    """In the worker: write to its files, and leave its process id to webapp/metrics.py.
+
+    As a link's target, because that is there as a whole or not at all.
+    """
+    global slot  # noqa: PLW0603 (one a process, set once)
+    slot = worker.slot
+    os.symlink(str(os.getpid()), pid_link(slot))
+
+
+def forget(worker):
+    """In the master: drop what a dead worker was doing, its gauges, and not its counters."""
+    multiprocess.mark_process_dead(worker.slot)
+    if os.path.lexists(link := pid_link(worker.slot)):
+        os.remove(link)
+
+
+def pid_link(number):
+    return os.path.join(FOLDER, f"{number}.pid")
+
+
+def remove():
+    """In the master, at its end."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
