@@ -10,6 +10,10 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 . images/debian.sh
 
+# One at a time on this machine: two would build the same.
+exec 9>"/tmp/base-images-$(id -u).lock"
+flock 9
+
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # stand_in NAME FILE…: the stand-in's image name; its tag follows from the files that go into it.

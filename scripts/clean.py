@@ -22,6 +22,7 @@ def main() -> None:
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
             die(f"docker compose down: {last_words(down)}", "make ps")
+        remove_rest()
         remove_images()
         remove_stand_ins()
     else:
@@ -34,6 +35,14 @@ def main() -> None:
             path.unlink(missing_ok=True)
     remove_made_secrets()
     say("removed what this project generated; .env and your own secrets and certificates stay")
+
+
+def remove_rest() -> None:
+    """Remove the volumes and networks of rooms that were switched off before."""
+    ours = f"label=com.docker.compose.project={compose.config()['name']}"
+    for kind in ("volume", "network"):
+        for found in run("docker", kind, "ls", "--quiet", "--filter", ours).stdout.split():
+            run("docker", kind, "rm", found)
 
 
 def remove_images() -> None:

@@ -29,8 +29,13 @@ NEEDED_DISK_GB = 3
 NEEDED_MEMORY_GB = 1
 
 
-# Ports of nginx's container, and the variables that say where they are published.
-VARIABLES = {8080: "HTTP_PORT", 8443: "HTTPS_PORT"}
+# Ports in the containers, and the variables that say where they are published.
+VARIABLES = {
+    8080: "HTTP_PORT",
+    8443: "HTTPS_PORT",
+    9090: "PROMETHEUS_PORT",
+    9093: "ALERTMANAGER_PORT",
+}
 
 
 class Problem(NamedTuple):

@@ -26,3 +26,8 @@ make_secret secret_key python3 -c 'import secrets; print(secrets.token_hex(32))'
 # Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make
 # rotate`). A line end all the same, because Swarm has no empty secrets.
 make_secret secret_key_fallbacks echo
+if [ -d prometheus ]; then
+  # Where alerts are sent to, and the call that has to come every minute; nowhere until filled in.
+  make_secret alert_webhook_url echo
+  make_secret dead_mans_switch_url echo
+fi

@@ -71,6 +71,10 @@ def say_where() -> None:
     for name in nginx["environment"]["SERVER_NAME"].replace(",", " ").split():
         # .example.org takes in its subdomains.
         say(f"https://{name.removeprefix('.')}{suffix}")
+    for name, service in compose.config()["services"].items():
+        for port in service.get("ports", []):
+            if port.get("host_ip") == "127.0.0.1":
+                say(f"http://127.0.0.1:{port['published']} ({name})")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from conftest import APP, KEY
 from webapp import config
 
 ROOT = APP.parent
-COMPOSE = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = "".join(
+    file.read_text() for file in [ROOT / "docker-compose.yml", *ROOT.glob("*/docker-compose.yml")]
+)
 EXAMPLE = (ROOT / ".env.example").read_text()
 IN_COMPOSE = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
 IN_EXAMPLE = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))

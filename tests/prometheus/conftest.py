@@ -1,0 +1,121 @@
+"""The monitoring room, running beside the stack, with intervals shortened for tests."""
+
+import http.server
+import json
+import re
+import threading
+
+import httpx
+import pytest
+from clone import ROOT, Clone, free_ports, wait_until
+
+# A fork that does not want the room deletes its folder.
+collect_ignore_glob = [] if (ROOT / "prometheus").exists() else ["test_*.py"]
+
+
+class Receiver:
+    """Where Alertmanager sends alerts: a web server of this machine, on the gateway's address."""
+
+    def __init__(self):
+        self.alerts, self.calls = [], 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/alerts":
+                    outer.alerts += body["alerts"]
+                else:
+                    outer.calls += 1
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *words):
+                pass
+
+        # Containers reach this machine at the address of their network's gateway.
+        self.server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)  # noqa: S104
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def names(self, status: str) -> set[str]:
+        return {a["labels"]["alertname"] for a in self.alerts if a["status"] == status}
+
+
+class Room:
+    def __init__(self, stack: Clone, receiver: Receiver, prometheus: str):
+        self.stack, self.receiver, self.url = stack, receiver, prometheus
+
+    def query(self, expression: str) -> list[dict]:
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression})
+        answer.raise_for_status()
+        return answer.json()["data"]["result"]
+
+    def value(self, expression: str) -> float | None:
+        """Of an expression that gives one series, or none."""
+        found = self.query(expression)
+        return float(found[0]["value"][1]) if found else None
+
+    def firing(self) -> set[str]:
+        found = self.query('ALERTS{alertstate="firing"}')
+        return {series["metric"]["alertname"] for series in found}
+
+
+def shorten(stack: Clone) -> None:
+    """Ask every second, and let alerts fire after a few: no test is to wait for minutes."""
+    folder = stack.folder / "prometheus"
+    for name, changes in {
+        "server/prometheus.yml": [
+            (r"(scrape|evaluation)_interval: .*", r"\1_interval: 1s"),
+            (r"scrape_timeout: .*", "scrape_timeout: 1s"),
+            (r"refresh_interval: \d+s", "refresh_interval: 1s"),
+        ],
+        # Tell Alertmanager again at once, if it was not there yet.
+        "server/Dockerfile": [(r's"\]$', r's", "--rules.alert.resend-delay=1s"]')],
+        "server/rules/alerts.yml": [(r"for: \d+[mh]$", "for: 5s")],
+        "alertmanager/alertmanager.yml": [
+            (r"group_wait: .*", "group_wait: 1s"),
+            (r"group_interval: .*", "group_interval: 1s"),
+        ],
+    }.items():
+        text = (folder / name).read_text()
+        for pattern, replacement in changes:
+            text, number = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+            assert number, f"{name}: {pattern}"
+        (folder / name).write_text(text)
+
+
+@pytest.fixture(scope="session")
+def room(stack):
+    receiver = Receiver()
+    shorten(stack)
+    prometheus, alertmanager = free_ports(2)
+    stack.write_settings(
+        PROMETHEUS_PORT=str(prometheus),
+        ALERTMANAGER_PORT=str(alertmanager),
+        COMPOSE_FILE="docker-compose.yml:prometheus/docker-compose.yml",
+    )
+    stack.make("secrets")
+    gateway = f"http://host:{receiver.port}"
+    secrets = stack.folder / "secrets"
+    (secrets / "alert_webhook_url").write_text(f"{gateway}/alerts")
+    (secrets / "dead_mans_switch_url").write_text(f"{gateway}/alive")
+    # A name for this machine, whose address is known only when the network is there.
+    (stack.folder / "docker-compose.override.yml").write_text(
+        "services: {alertmanager: {extra_hosts: ['host:host-gateway']}}\n"
+    )
+    stack.write_settings(
+        COMPOSE_FILE=f"{stack.settings['COMPOSE_FILE']}:docker-compose.override.yml"
+    )
+    try:
+        said = stack.make("up").stdout
+        room = Room(stack, receiver, f"http://127.0.0.1:{prometheus}")
+        assert f"{room.url} (prometheus)" in said
+        wait_until(lambda: room.value("sum(up)") == 7, 30, "all targets up")
+        yield room
+    finally:
+        for name in ("COMPOSE_FILE", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"):
+            stack.settings.pop(name)
+        (stack.folder / "docker-compose.override.yml").unlink()
+        stack.make("up", "WITH=")
+        stack.write_settings()

@@ -1,0 +1,173 @@
+"""Metrics arrive from all, and alerts reach people: on the real stack."""
+
+import re
+import subprocess
+
+import httpx
+import pytest
+import yaml
+from clone import ROOT, wait_until
+from load import Load
+
+PROMETHEUS = ROOT / "prometheus"
+ALERTS = [
+    rule
+    for group in yaml.safe_load((PROMETHEUS / "server/rules/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+CASES = [file.read_text() for file in (PROMETHEUS / "tests").glob("*.yml")]
+ECHO = 'flask_http_request_duration_seconds_count{route="/diagnostics/echo"}'
+
+
+def test_a_healthy_stack_fires_nothing_but_the_watchdog(room):
+    wait_until(lambda: room.firing() == {"Watchdog"}, 20, "the watchdog alone")
+    wait_until(lambda: room.receiver.calls, 20, "a call of the dead man's switch")
+    assert room.receiver.alerts == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'app_info{version!="", commit!=""}',
+        "app_ready == 1",
+        "app_worker_starts_total >= 2",
+        "app_memory_bytes < app_memory_limit_bytes",
+        'process_open_fds{worker="0"} > 0',
+        "nginx_connections_active > 0",
+        "probe_success == 1",
+        "probe_http_status_code == 200",
+        "probe_ssl_earliest_cert_expiry > time()",
+        'node_filesystem_avail_bytes{mountpoint="/"} > 0',
+        "node_memory_MemAvailable_bytes > 0",
+        "node_load1",
+        "prometheus_tsdb_head_series > 100",
+        "alertmanager_cluster_enabled == 0",
+    ],
+)
+def test_what_each_part_says_is_there(room, expression):
+    wait_until(lambda: room.query(expression), 10, expression)
+
+
+def test_every_replica_is_asked_and_sums_are_exact(room, replicas):
+    wait_until(lambda: room.value('sum(up{job="app"})') == 3, 20, "three targets")
+    before = settled(room)
+    with Load(replicas) as load:
+        load.carry_on(1000)
+    wait_until(
+        lambda: room.value(f"sum({ECHO})") - before == len(load.results), 10, "all to be counted"
+    )
+    assert len(room.query(f"sum by (instance) ({ECHO}) > 0")) == 3
+
+
+def settled(room) -> float:
+    """The sum, once two scrapes agree."""
+    seen = []
+
+    def same() -> bool:
+        seen.append(room.value(f"sum({ECHO}) + 0 * max(timestamp({ECHO}))"))
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    wait_until(same, 30, "no more requests")
+    return seen[-1]
+
+
+def test_the_room_is_as_hardened_as_the_core(room):
+    for service in ("prometheus", "alertmanager", *EXPORTERS):
+        (container,) = room.stack.inspect(service)
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"], service
+        assert host["PidsLimit"], service
+        assert container["Config"]["User"] not in ("", "root", "0"), service
+        published = [p for ports in host["PortBindings"].values() for p in ports]
+        assert {port["HostIp"] for port in published} <= {"127.0.0.1"}, service
+        assert not any(mount["Source"].endswith(".sock") for mount in container["Mounts"]), service
+
+
+EXPORTERS = ("nginx-exporter", "node-exporter", "blackbox-exporter")
+
+
+def in_image(room, service: str, *command: str) -> subprocess.CompletedProcess:
+    """Run a tool of the service's image, with the rules and tests as they are in the repository."""
+    image = room.stack.inspect(service)[0]["Config"]["Image"]
+    return room.stack.run(
+        *("docker", "run", "--rm", "--network=none", f"--entrypoint={command[0]}"),
+        f"--volume={PROMETHEUS}/server:/etc/prometheus:ro",
+        f"--volume={PROMETHEUS}/alertmanager:/etc/alertmanager:ro",
+        f"--volume={PROMETHEUS}/tests:/tests:ro",
+        *(image, *command[1:]),
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "check config --lint=all --lint-fatal /etc/prometheus/prometheus.yml",
+        "test rules /tests/alerts.yml",
+        "test rules /tests/slow.yml",
+    ],
+)
+def test_promtool_finds_nothing(room, words):
+    answer = in_image(room, "prometheus", "promtool", *words.split())
+    assert not answer.returncode, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        ("alertname=Watchdog severity=none", "dead-mans-switch"),
+        ("alertname=SiteDown severity=critical", "people"),
+        ("alertname=SlowRoute severity=warning route=/", "people"),
+    ],
+)
+def test_who_is_told(room, labels, receiver):
+    file = "--config.file=/etc/alertmanager/alertmanager.yml"
+    words = ("amtool", "config", "routes", "test", file, *labels.split())
+    answer = in_image(room, "alertmanager", *words)
+    assert answer.stdout.strip() == receiver, answer.stderr
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_to_do_and_is_tested(rule):
+    name = rule["alert"]
+    assert rule["labels"]["severity"] in ("critical", "warning", "none")
+    notes = rule["annotations"]
+    assert notes["summary"]
+    assert notes["description"]
+    page, _, anchor = notes["runbook"].partition("#")
+    sections = re.findall(r"^## (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert name in sections
+    assert anchor == name.lower()
+    assert any(f'alertname="{name}"' in text for text in CASES)
+
+
+def test_people_are_told_when_the_application_is_gone_and_when_it_is_back(room):
+    room.stack.compose("stop", "app")
+    wait_until(lambda: "AppMissing" in room.receiver.names("firing"), 30, "the alert")
+    (alert,) = (a for a in room.receiver.alerts if a["labels"]["alertname"] == "AppMissing")
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["annotations"]["runbook"] == "prometheus/runbooks.md#appmissing"
+    room.stack.start("app")
+    wait_until(lambda: "AppMissing" in room.receiver.names("resolved"), 60, "its end")
+    wait_until(lambda: room.firing() == {"Watchdog"}, 30, "the watchdog alone")
+
+
+def test_the_application_does_not_notice_that_prometheus_is_gone(room):
+    room.stack.compose("stop", "prometheus")
+    with Load(room.stack) as load:
+        load.carry_on(200)
+    assert load.failed == [], load.summary
+    room.stack.compose("start", "prometheus")
+    wait_until(lambda: answers(room), 30, "Prometheus")
+    # What was counted meanwhile is there.
+    wait_until(lambda: (room.value(f"sum({ECHO})") or 0) >= 200, 20, "the counters")
+
+
+def answers(room) -> bool:
+    try:
+        return room.value('sum(up{job="app"})') == 1
+    except httpx.HTTPError:
+        return False
