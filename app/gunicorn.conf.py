@@ -103,10 +103,6 @@ def child_exit(server, worker):
     worker_slots.forget(worker)
 
 
-def on_exit(server):
-    worker_slots.remove()
-
-
 def hear_sigterm(server):
     """Let a worker that has just been forked be stopped.
 

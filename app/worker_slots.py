@@ -8,6 +8,7 @@ worker goes on with the files of a dead one, so that there are as many as there 
 Imported before anything that makes a metric: by serve.py and gunicorn.conf.py.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import tempfile
 # (mmap(2), SIGBUS), and uploads fill /tmp.
 MEMORY = "/dev/shm"  # noqa: S108 (the folder in it is made with mkdtemp)
 FOLDER = tempfile.mkdtemp(prefix="metrics-", dir=MEMORY if os.path.isdir(MEMORY) else None)
+MAKER = os.getpid()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = FOLDER
 
 from prometheus_client import multiprocess, values  # noqa: E402 (looks at the variable)
@@ -53,6 +55,17 @@ def pid_link(number):
     return os.path.join(FOLDER, f"{number}.pid")
 
 
+@atexit.register
 def remove():
-    """In the master, at its end."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    """At the end of the process that made it, which its children are not."""
+    if os.getpid() == MAKER:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def be_another():
+    """In a process that a worker forks: two may not write to the same files."""
+    global slot  # noqa: PLW0603
+    slot = f"{slot}-child-{os.getpid()}"
+
+
+os.register_at_fork(after_in_child=be_another)

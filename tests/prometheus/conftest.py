@@ -72,7 +72,7 @@ def shorten(stack: Clone) -> None:
         ],
         # Tell Alertmanager again at once, if it was not there yet.
         "server/Dockerfile": [(r's"\]$', r's", "--rules.alert.resend-delay=1s"]')],
-        "server/rules/alerts.yml": [(r"for: \d+[mh]$", "for: 5s")],
+        "server/rules/alerts.yml": [(r"for: \d+[mh]$", "for: 10s")],
         "alertmanager/alertmanager.yml": [
             (r"group_wait: .*", "group_wait: 1s"),
             (r"group_interval: .*", "group_interval: 1s"),
@@ -85,7 +85,7 @@ def shorten(stack: Clone) -> None:
         (folder / name).write_text(text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def room(stack):
     receiver = Receiver()
     shorten(stack)

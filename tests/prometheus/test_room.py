@@ -155,6 +155,22 @@ def test_people_are_told_when_the_application_is_gone_and_when_it_is_back(room):
     wait_until(lambda: room.firing() == {"Watchdog"}, 30, "the watchdog alone")
 
 
+def test_people_are_told_when_nginx_is_gone(room):
+    room.stack.compose("stop", "nginx")
+    wait_until(lambda: "SiteDown" in room.receiver.names("firing"), 40, "the alert")
+    room.stack.compose("start", "nginx")
+    room.stack.make("up")
+    wait_until(lambda: "SiteDown" in room.receiver.names("resolved"), 60, "its end")
+
+
+def test_the_exporters_are_no_way_out(room):
+    """They ask what they are told to, so they must not reach what the application may not."""
+    for service in ("blackbox-exporter", "nginx-exporter"):
+        (container,) = room.stack.inspect(service)
+        (network,) = container["NetworkSettings"]["Networks"]
+        assert network.endswith("_backend")
+
+
 def test_the_application_does_not_notice_that_prometheus_is_gone(room):
     room.stack.compose("stop", "prometheus")
     with Load(room.stack) as load:

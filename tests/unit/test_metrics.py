@@ -4,10 +4,13 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from clone import wait_until
+from conftest import APP
 from prometheus_client.parser import text_string_to_metric_families
 from webapp import metrics
 
@@ -166,6 +169,30 @@ def test_workers_come_and_go_and_nothing_is_lost(serve):
     }
     server.stop()
     assert not folder.exists()
+
+
+def test_a_process_that_a_worker_forks_counts_apart():
+    code = """
+import os, worker_slots
+from prometheus_client import Counter
+counter = Counter("jobs_total", "Jobs.")
+counter.inc()
+if child := os.fork():
+    os.waitpid(child, 0)
+    counter.inc()
+else:
+    counter.inc(10)
+    os._exit(0)
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=APP, check=True, capture_output=True, text=True
+    )
+    assert "jobs_total 12.0" in answer.stdout, answer.stderr
 
 
 def test_what_a_killed_worker_was_doing_is_not_in_flight_for_ever(serve):
