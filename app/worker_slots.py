@@ -2,8 +2,8 @@
 
 Each worker writes files of its own, and /metrics adds them up. prometheus_client names them by
 process id and keeps those of dead workers, since counters must not go back: with every recycled
-worker /metrics gets slower (client_python, issue 568; measured in docs/performance.md). Here a new
-worker goes on with the files of a dead one, so that there are as many as there are workers.
+worker /metrics gets slower (client_python, issue 568). Here a new worker goes on with the files of
+a dead one, so that there are as many as there are workers (docs/performance.md).
 
 Imported before anything that makes a metric: by serve.py and gunicorn.conf.py.
 """
