@@ -109,6 +109,23 @@ class Container:
                 yield GaugeMetricFamily(name, text, float(value))
 
 
+class Counts:
+    """What all workers counted, from the files that have a beginning: prometheus_client's own list
+    has also what a worker is just making, and fails on it (client_python, issue 1199).
+    """
+
+    def collect(self):
+        files = glob.glob(f"{os.environ[FOLDER]}/*.db")
+        return MultiProcessCollector.merge([file for file in files if has_content(file)])
+
+
+def has_content(file):
+    try:
+        return os.path.getsize(file) > 0
+    except FileNotFoundError:  # the gauges of a worker that has died since
+        return False
+
+
 class Workers:
     """CPU, memory and open files of each, as prometheus_client has them for a process."""
 
@@ -139,7 +156,7 @@ def metrics():
     registry.register(Container())
     if FOLDER in os.environ:
         registry.register(Workers())
-        MultiProcessCollector(registry)
+        registry.register(Counts())
     else:
         # `flask run` and tests, one process: this application's, and those of modules.
         registry.register(current_app.extensions["metrics"])

@@ -205,3 +205,10 @@ def test_what_a_killed_worker_was_doing_is_not_in_flight_for_ever(serve):
         )
         kill(server, 1)
     assert total(read_from(server), "app_requests_in_flight") == 0
+
+
+def test_a_file_that_a_worker_is_just_making_is_no_error(serve):
+    server = serve(WEB_CONCURRENCY="1")
+    server.wait()
+    (folder_of(server) / "counter_1.db").touch()
+    assert total(read_from(server), "app_worker_starts_total") == 1
