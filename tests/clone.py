@@ -211,6 +211,14 @@ class Clone:
         urls = [line["url"] for line in self.log("app") if "url" in line]
         return ["?".join(filter(None, (url["path"], url.get("query")))) for url in urls].count(path)
 
+    def edge_metrics(self) -> str:
+        """What nginx says to Prometheus, asked on a network that only this machine reaches."""
+        (nginx,) = self.inspect("nginx")
+        network = nginx["NetworkSettings"]["Networks"][f"{self.name}_backend"]
+        answer = httpx.get(f"http://{network['IPAddress']}:8081/metrics")
+        answer.raise_for_status()
+        return answer.text
+
     def lines_of(self, request_id: str, service: str) -> list[dict]:
         """The service's log lines about one request, as soon as there are any.
 

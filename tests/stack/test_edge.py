@@ -70,15 +70,9 @@ def test_body_at_the_limit_reaches_the_application_and_one_byte_more_does_not(st
 INTERNAL = ["/metrics", "/livez", "/readyz", "//metrics", "/metrics/", "/%6detrics", "/x/../readyz"]
 
 
-@pytest.mark.parametrize("path", [*INTERNAL, "/healthz", "/stub_status", "/nginx_status"])
+@pytest.mark.parametrize("path", [*INTERNAL, "/healthz"])
 def test_internals_are_not_found_from_outside(stack, path):
     assert raw.get(stack, path) == 404
-
-
-def test_status_is_there_inside(stack):
-    request = r"GET /stub_status HTTP/1.0\r\n\r\n"
-    script = f"exec 3<>/dev/tcp/127.0.0.1/8081; printf '{request}' >&3; cat <&3"
-    assert "Active connections" in stack.execute("nginx", "bash", "-c", script)
 
 
 def test_hashed_names_are_immutable_compressed_and_the_same_bytes(stack, client):

@@ -3,7 +3,7 @@
 import httpx
 from clone import Clone
 from load import Load
-from prometheus_client.parser import text_string_to_metric_families
+from scrape import total
 
 
 def addresses(stack: Clone) -> list[str]:
@@ -14,20 +14,16 @@ def addresses(stack: Clone) -> list[str]:
     ]
 
 
-def sample(address: str, name: str, **labels: str) -> float:
-    """The sum over the samples of the name that have these labels."""
+def read(address: str) -> str:
     answer = httpx.get(f"http://{address}:8000/metrics")
     answer.raise_for_status()
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    return answer.text
 
 
 def requests(address: str) -> float:
-    return sample(address, "flask_http_request_duration_seconds_count", route="/diagnostics/echo")
+    return total(
+        read(address), "flask_http_request_duration_seconds_count", route="/diagnostics/echo"
+    )
 
 
 def test_sums_are_exact_and_never_go_back(stack):
@@ -48,8 +44,9 @@ def test_sums_are_exact_and_never_go_back(stack):
         counted = sum(requests(address) - before[address] for address in replicas)
         assert counted == len(load.results)
         for address in replicas:
-            assert sample(address, "app_threads") == 16
-            assert sample(address, "app_requests_in_flight") == 0
-            assert sample(address, "app_memory_limit_bytes") == 512 * 1024**2
-            assert 0 < sample(address, "app_memory_bytes") < 512 * 1024**2
-            assert sample(address, "process_resident_memory_bytes", worker="3") > 0
+            text = read(address)
+            assert total(text, "app_threads") == 16
+            assert total(text, "app_requests_in_flight") == 0
+            assert total(text, "app_memory_limit_bytes") == 512 * 1024**2
+            assert 0 < total(text, "app_memory_bytes") < 512 * 1024**2
+            assert total(text, "process_resident_memory_bytes", worker="3") > 0

@@ -11,26 +11,8 @@ from pathlib import Path
 import pytest
 from clone import wait_until
 from conftest import APP
-from prometheus_client.parser import text_string_to_metric_families
+from scrape import samples, total
 from webapp import metrics
-
-
-def samples(text):
-    """{(name, frozenset of label pairs): value}"""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def total(text, name, **labels):
-    """The sum over all samples of the name that have these labels."""
-    return sum(
-        value
-        for (found, pairs), value in samples(text).items()
-        if found == name and labels.items() <= dict(pairs).items()
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""What nginx counts, asked as Prometheus asks: what it answers by itself, too."""
+
+import raw
+from clone import Clone, wait_until
+from load import LIMITS, Load
+from scrape import samples, total
+
+
+class Growth:
+    """By how much a counter has grown since this was made."""
+
+    def __init__(self, stack: Clone):
+        self.stack = stack
+        self.before = stack.edge_metrics()
+
+    def of(self, name: str, **labels: str) -> float:
+        now = self.stack.edge_metrics()
+        return total(now, f"nginx_http_{name}", **labels) - total(
+            self.before, f"nginx_http_{name}", **labels
+        )
+
+    def becomes(self, expected: float, name: str, **labels: str) -> None:
+        """A request is counted when its answer is sent: clients may have it a moment earlier."""
+        wait_until(lambda: self.of(name, **labels) >= expected, 5, f"{expected} of {name} {labels}")
+        assert self.of(name, **labels) == expected
+
+
+def test_every_request_is_counted_once_by_all_workers_and_over_reloads(stack):
+    with stack.changed(**LIMITS):
+        growth = Growth(stack)
+        with Load(stack) as load:
+            load.carry_on(300)
+            stack.make("reload")
+            load.carry_on(300)
+        assert load.failed == [], load.summary
+        sent = len(load.results)
+        growth.becomes(sent, "requests_total")
+        growth.becomes(sent, "requests_total", status="200")
+        growth.becomes(sent, "request_duration_seconds_count")
+
+
+def test_what_nginx_answers_by_itself(stack, client):
+    growth = Growth(stack)
+    stack.compose("kill", "app")
+    try:
+        status = client.post("/diagnostics/echo").status_code
+        assert status in (502, 504)
+    finally:
+        stack.start("app")
+    assert raw.get(stack, "/.env") == 404
+    assert raw.exchange(raw.handshake(stack), b"NONSENSE\r\n\r\n")
+    for answered in (status, 404, 400):
+        growth.becomes(1, "requests_total", status=str(answered))
+
+
+def test_times_bytes_and_what_the_cache_did(stack, client):
+    growth = Growth(stack)
+    for _ in range(3):
+        client.get("/diagnostics/page?cache=public,max-age=60&for=metrics")
+    assert client.get("/diagnostics/work?ms=600").status_code == 200
+    growth.becomes(4, "requests_total")
+    growth.becomes(2, "cache_total", state="MISS")
+    growth.becomes(2, "cache_total", state="HIT")
+    growth.becomes(3, "request_duration_seconds_bucket", le="0.5")
+    growth.becomes(4, "request_duration_seconds_bucket", le="1")
+    growth.becomes(4, "request_duration_seconds_bucket", le="+Inf")
+    assert 0.6 <= growth.of("request_duration_seconds_sum") < 2
+    assert growth.of("sent_bytes_total") > 1000
+
+
+def test_what_a_limit_refused(stack):
+    with stack.changed(RATE_LIMIT="1", RATE_BURST="1"), stack.client() as client:
+        growth = Growth(stack)
+        statuses = [client.get("/diagnostics/hello").status_code for _ in range(10)]
+        assert statuses.count(429) >= 7
+        growth.becomes(statuses.count(429), "rejected_total", limit="requests")
+        growth.becomes(statuses.count(429), "requests_total", status="429")
+
+
+def test_what_clients_make_up_makes_no_series(stack, client):
+    client.get("/nowhere")
+    raw.exchange(raw.handshake(stack), b"NONSENSE\r\n\r\n")
+    before = samples(stack.edge_metrics()).keys()
+    for number in range(5):
+        client.get(f"/nowhere-{number}", headers={"X-Cache-Status": f"x{number}"})
+        raw.exchange(raw.handshake(stack), f"FOO{number} / HTTP/1.{number}\r\n\r\n".encode())
+    new = samples(stack.edge_metrics()).keys() - before
+    assert {dict(labels).get("status", "?")[0] for _, labels in new} <= {"4", "5"}
+
+
+def test_connections(stack, client):
+    client.get("/diagnostics/hello")
+    wait_until(
+        lambda: total(stack.edge_metrics(), "nginx_connections", state="waiting") == 1,
+        5,
+        "the client's connection",
+    )
+    assert total(stack.edge_metrics(), "nginx_connections", state="active") == 2
