@@ -15,6 +15,10 @@ const HELP = {
     sent_bytes_total: 'Bytes sent to clients, headers too.',
 };
 
+// There from the start, because a rate over a counter does not see the value it begins with.
+const FROM_THE_START = ['500', '502', '503', '504', '429'].map((status) => `requests_total{status="${status}"}`)
+    .concat(['requests', 'connections'].map((limit) => `rejected_total{limit="${limit}"}`));
+
 // Asked for by an access log (log.conf) when a request is over. Empty, so that no line is written.
 function count(r) {
     const values = r.variables;
@@ -41,6 +45,7 @@ function add(series, number) {
 
 // In Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/
 function show(r) {
+    FROM_THE_START.forEach((series) => add(series, 0));
     const counted = ngx.shared.metrics.items();
     const lines = [];
     Object.keys(HELP).forEach((name) => {

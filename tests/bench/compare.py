@@ -35,18 +35,26 @@ WORKERS = {
 }
 
 
+# Lines that make the application and nginx count.
+APP_METRICS = ("app/webapp/__init__.py", "    metrics.init_app(app)\n")
+NGINX_METRICS = ("nginx/templates/log.conf.template", "access_log /dev/null ecs if=$counted;\n")
+
+
 class Ours(Clone):
     """This stack as a clone runs it, the diagnostics page for a trivial view."""
 
-    def __init__(self, folder: Path, arguments: str = "", without: str = ""):
-        """without: a line of create_app() that is left out."""
+    def __init__(
+        self, folder: Path, arguments: str = "", without: tuple[tuple[str, str], ...] = ()
+    ):
+        """without: files, each with a line that is left out."""
         # One client is all the load there is: its limits are raised, not removed.
         limits = {"RATE_LIMIT": "100000", "RATE_BURST": "1000", "CONNECTION_LIMIT": "1000"}
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
-        if without:
-            factory = self.folder / "app/webapp/__init__.py"
-            factory.write_text(factory.read_text().replace(without, ""))
+        for name, line in without:
+            text = (self.folder / name).read_text()
+            assert line in text
+            (self.folder / name).write_text(text.replace(line, ""))
         self.target = f"{self.url}/diagnostics/hello"
 
 
@@ -102,7 +110,7 @@ def main() -> None:
                 for number, (name, arguments) in enumerate(WORKERS.items())
             }
         elif os.environ.get("METRICS"):
-            without = Ours(folder / "without", without="    metrics.init_app(app)\n")
+            without = Ours(folder / "without", without=(APP_METRICS, NGINX_METRICS))
             candidates = {"without metrics": started(without), "with metrics": ours}
         else:
             candidates = {

@@ -2,6 +2,7 @@
 """Measure the edge over TLS, in one run, alternating: `make bench WHAT=edge`.
 
 - a page from the cache beside what nginx answers by itself, with the same log and headers
+- the same page with nginx's metrics and without
 - the latency of fast clients without and with 200 slow ones beside them
 
 ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios.
@@ -14,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import wrk
-from compare import ROUNDS, SECONDS, Ours
+from compare import NGINX_METRICS, ROUNDS, SECONDS, Ours
 from raw import connect
 
 SLOW = 200
@@ -71,14 +72,32 @@ def table(title: str, unit: str, values: dict[str, list[float]]) -> None:
 def main() -> None:
     folder = tempfile.TemporaryDirectory()
     ours = Ours(Path(folder.name) / "ours")
+    without = Ours(Path(folder.name) / "without", without=(NGINX_METRICS,))
     try:
-        ours.write_settings(SERVER_NAME="localhost nginx")
-        ours.make("up")
+        for candidate in (ours, without):
+            candidate.write_settings(SERVER_NAME="localhost nginx")
+            candidate.make("up")
         with ours.image(wrk.IMAGE) as image:
             measure(ours, image)
+            measure_metrics({"without metrics": without, "with metrics": ours}, image)
     finally:
         ours.remove()
+        without.remove()
         folder.cleanup()
+
+
+def load_edge(image: str, stack: Ours, path: str, host: str = "") -> float:
+    """Requests a second; not through the published port, which costs more than nginx does."""
+    network = f"{stack.name}_edge"
+    return wrk.load(image, stack, f"https://nginx:8443{path}", 32, SECONDS, host, network)[0]
+
+
+def measure_metrics(candidates: dict[str, Ours], image: str) -> None:
+    rates = {name: [] for name in candidates}
+    for _ in range(ROUNDS):
+        for name, stack in candidates.items():
+            rates[name].append(load_edge(image, stack, PAGE))
+    table("a page from the cache, 4 kB", "requests/s", rates)
 
 
 def measure(ours: Ours, image: str) -> None:
@@ -91,9 +110,7 @@ def measure(ours: Ours, image: str) -> None:
     rates = {name: [] for name in targets}
     for _ in range(ROUNDS):
         for name, (path, host) in targets.items():
-            # Not through the published port, which costs more than nginx does.
-            url, network = f"https://nginx:8443{path}", f"{ours.name}_edge"
-            rates[name].append(wrk.load(image, ours, url, 32, SECONDS, host, network)[0])
+            rates[name].append(load_edge(image, ours, path, host))
     table("over TLS, 32 connections", "requests/s", rates)
 
     names = (f"without {SLOW} slow clients", f"with {SLOW} slow clients")

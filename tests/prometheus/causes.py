@@ -1,0 +1,227 @@
+"""What makes alerts fire: real faults, each brought about for the length of a `with` block."""
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Cause:
+    bring_about: Callable
+    # All that fire, the fault's consequences too; people are told of those that none inhibits.
+    fires: set[str]
+    inhibited: frozenset[str] = frozenset()
+
+
+@contextmanager
+def stopped(room, service: str) -> Iterator[None]:
+    room.stack.compose("stop", service)
+    try:
+        yield
+    finally:
+        room.stack.start(service)
+
+
+@contextmanager
+def asking(room, path: str, clients: int, method: str = "GET") -> Iterator[None]:
+    """As many clients, each asking again as soon as it has its answer."""
+    stop, tls = threading.Event(), room.stack.tls()
+
+    def ask() -> None:
+        with httpx.Client(base_url=room.stack.url, verify=tls, timeout=40) as client:
+            while not stop.is_set():
+                with suppress(httpx.HTTPError):
+                    client.request(method, path)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def draining(room) -> Iterator[None]:
+    room.stack.execute("app", "touch", "/tmp/draining")  # noqa: S108 (in the container)
+    try:
+        yield
+    finally:
+        room.stack.execute("app", "rm", "/tmp/draining")  # noqa: S108
+
+
+@contextmanager
+def dying_workers(room) -> Iterator[None]:
+    """A worker is killed whenever the one killed before has a successor."""
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.is_set():
+            children = room.stack.children("app")
+            if len(children) == 2:
+                script = f"import os; os.kill({children[0]}, 9)"
+                room.stack.execute("app", "python", "-c", script, check=False)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def scaled(room, number: int) -> Iterator[None]:
+    def scale(to: int) -> None:
+        command = ("up", "--detach", "--no-build", "--no-recreate", "--wait")
+        room.stack.compose(*command, "--scale", f"app={to}", "app")
+
+    scale(number)
+    try:
+        yield
+    finally:
+        scale(1)
+
+
+@contextmanager
+def holding_memory(room) -> Iterator[None]:
+    """A process in the application's container holds most of what is free below the limit."""
+    script = """
+import sys
+sys.path.insert(0, "/app")
+from webapp import memory
+held = []
+while (usage := memory.usage())[0] < 0.93 * usage[1]:
+    held.append(b"x" * 2**20)
+print("holding", flush=True)
+sys.stdin.read()
+"""
+    (container,) = room.stack.containers("app")
+    command = ("docker", "exec", "--interactive", container, "python", "-c", script)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "holding\n"
+        yield
+        process.stdin.close()
+
+
+FOLDER = "/etc/nginx/certificates"
+
+
+@contextmanager
+def certificate_for(room, days: int) -> Iterator[None]:
+    stack = room.stack
+    before = stack.execute("nginx", "cat", f"{FOLDER}/fullchain.pem")
+
+    def put(make: str) -> None:
+        stack.execute(
+            "nginx", "sh", "-c", f"{make} > /tmp/new && cat /tmp/new > {FOLDER}/fullchain.pem"
+        )
+        stack.make("reload")
+
+    put(
+        f"openssl req -x509 -key {FOLDER}/privkey.pem -subj /CN=localhost -days {days}"
+        " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    )
+    try:
+        yield
+    finally:
+        put(f"printf %s '{before}'")
+
+
+@contextmanager
+def wrong_rule(room) -> Iterator[None]:
+    """One that joins series of which several have the same labels."""
+    rule = "groups: [{name: wrong, rules: [{record: wrong, expr: up + on () up}]}]"
+    file = "/tmp/wrong.yml"  # noqa: S108 (in the container)
+    room.stack.execute("prometheus", "sh", "-c", f"echo '{rule}' > {file}")
+    room.stack.compose("kill", "--signal", "HUP", "prometheus")
+    try:
+        yield
+    finally:
+        room.stack.execute("prometheus", "rm", file)
+        room.stack.compose("kill", "--signal", "HUP", "prometheus")
+
+
+@contextmanager
+def deaf_receiver(room) -> Iterator[None]:
+    room.receiver.status = 500
+    try:
+        yield
+    finally:
+        room.receiver.status = 200
+
+
+BURNS = {
+    "ErrorBudgetBurnsFast",
+    "ErrorBudgetBurns",
+    "ErrorBudgetBurnsSlowly",
+    "ErrorBudgetWillNotLast",
+}
+
+CAUSES = {
+    "an exporter hangs": Cause(
+        lambda room: room.stack.paused("node-exporter"),
+        {"TargetDown"},
+    ),
+    "the application is stopped": Cause(
+        # Not SiteDown as well: nginx shows the page that it has kept.
+        lambda room: stopped(room, "app"),
+        {"AppMissing"},
+    ),
+    "a replica hangs": Cause(
+        lambda room: room.stack.paused("app"),
+        {"TargetDown", "ReplicasMissing"},
+    ),
+    "nginx is stopped": Cause(
+        lambda room: stopped(room, "nginx"),
+        {"SiteDown", "TargetDown"},
+    ),
+    "a replica drains": Cause(draining, {"NotReady"}),
+    "the application fails": Cause(
+        lambda room: asking(room, "/diagnostics/error", 2),
+        {"ManyErrors", *BURNS},
+        frozenset(BURNS - {"ErrorBudgetBurnsFast"}),
+    ),
+    "a route is slow": Cause(
+        lambda room: asking(room, "/diagnostics/work?ms=1200", 2),
+        {"SlowRoute"},
+    ),
+    "more requests than threads": Cause(
+        lambda room: asking(room, "/diagnostics/work?ms=300", 12, "POST"),
+        {"ThreadsBusy"},
+    ),
+    "workers die": Cause(dying_workers, {"WorkersRestart"}),
+    "containers come and go": Cause(
+        lambda room: scaled(room, 4),
+        {"ReplicasRestart"},
+    ),
+    "a leak": Cause(holding_memory, {"MemoryNearLimit"}),
+    "one client asks for too much": Cause(
+        lambda room: asking(room, "/diagnostics/work?ms=100", 20, "POST"),
+        {"RequestsRejected"},
+    ),
+    "a certificate for ten days": Cause(
+        lambda room: certificate_for(room, 10),
+        {"CertificateExpiresSoon"},
+    ),
+    "a certificate for two days": Cause(
+        lambda room: certificate_for(room, 2),
+        {"CertificateExpires", "CertificateExpiresSoon"},
+        frozenset({"CertificateExpiresSoon"}),
+    ),
+    "a rule that joins the wrong": Cause(wrong_rule, {"RulesFail"}),
+    "the receiver does not take them": Cause(deaf_receiver, {"AlertsNotDelivered"}),
+}
+
+# What no test can bring about on a machine that is used for other things, and what looks at hours:
+# cases of promtool alone.
+NOT_MADE_REAL = {"DiskFillsUp", "DiskFull", "MachineShortOfMemory", "MetricsNotStored"}
