@@ -82,7 +82,7 @@ def shorten(stack: Clone) -> None:
         "server/start.sh": [(r'"\$@"', r"--rules.alert.resend-delay=1s \g<0>")],
         "server/rules/recording.yml": [(r"\[\d+[mhd]\]", "[10s]")],
         "server/rules/alerts.yml": [
-            (r"for: \d+[mh]$", "for: 5s"),
+            (r"for: \d+[mh]$", "for: 10s"),
             (r"(_total\S*)\[(2m|5m|15m|1h|6h|1d|3d)\]", r"\1[10s]"),
             (r"\[5m\]", "[10s]"),
             (r"\[10m\]", "[30s]"),
