@@ -3,7 +3,8 @@
 # that cannot be reached, stand-ins built from Debian packages (docs/no-registry.md).
 # Usage: base-images.sh DOCKERFILE…
 # Prints NAME_IMAGE=… for each stand-in in use, to be put into the environment of
-# `docker compose build`; with official images it prints nothing. Progress goes to stderr.
+# `docker compose build`, and NAME_IMAGE= for an image that is not here and has no stand-in; with official
+# images it prints nothing. Progress goes to stderr.
 # Environment: BASE_IMAGES=auto (default) | registry (never a stand-in) | debian (always stand-ins)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,14 +25,17 @@ stand_in() {
   echo "stand-in/$name:${hash:0:12}"
 }
 
-# Prints NAME_IMAGE=stand-in for each pinned image, or ends where one has none.
+# Prints NAME_IMAGE=stand-in for each pinned image, NAME_IMAGE= where there is none.
 stand_ins() {
   local line variable folder
   for line in $pinned; do
     variable=${line%%=*}
     folder=images/$(basename "${variable,,}" _image)
-    [ -d "$folder" ] || die "there is no stand-in for ${line#*=}" "add $folder, or reach a registry"
-    echo "$variable=$(stand_in "$(basename "$folder")" "$folder"/*)"
+    if [ -d "$folder" ]; then
+      echo "$variable=$(stand_in "$(basename "$folder")" "$folder"/*)"
+    elif ! have "${line#*=}"; then
+      echo "$variable="
+    fi
   done
 }
 
@@ -47,7 +51,7 @@ build_stand_ins() {
   for line in $stand_ins; do
     image=${line#*=}
     name=${image#*/}
-    have "$image" && continue
+    if [ -z "$image" ] || have "$image"; then continue; fi
     have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
     quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" ||
@@ -55,10 +59,12 @@ build_stand_ins() {
   done
 }
 
-# each TEST LINES: does TEST hold for the image of every NAME_IMAGE=image line?
+# each TEST LINES: does TEST hold for the image of every NAME_IMAGE=image line that names one?
 each() {
   local line
-  for line in $2; do "$1" "${line#*=}" || return 1; done
+  for line in $2; do
+    [ -z "${line#*=}" ] || "$1" "${line#*=}" || return 1
+  done
 }
 
 # use_stand_ins WHY

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import compose
 from compose import ROOT, run
+from messages import die
 
 
 def environment(base_images: str = "") -> dict[str, str]:
     """What `docker compose build` is told: base images, version, certificates to trust.
 
-    base_images: auto, registry or debian (.env.example); empty for what is set there.
+    base_images: auto, registry or debian (.env.example); empty for what is set there. Ends where a
+    service that is not optional has no base image.
     """
     images = subprocess.run(  # noqa: S603 (no shell, our own words)
-        ["bash", "images/base-images.sh", *compose.dockerfiles()],  # noqa: S607
+        ["bash", "images/base-images.sh", *compose.dockerfiles().values()],  # noqa: S607
         cwd=ROOT,
         env={
             **os.environ,
@@ -28,6 +30,12 @@ def environment(base_images: str = "") -> dict[str, str]:
     if images.returncode:
         sys.exit(1)
     values = dict(line.split("=", 1) for line in images.stdout.splitlines())
+    for service, image in without_image(values).items():
+        if not is_optional(service):
+            die(
+                f"{service} cannot run here: {image} is out of reach and has no stand-in",
+                "docs/no-registry.md; to do without its room: make up WITH=",
+            )
     values["APP_VERSION"] = compose.setting("APP_VERSION") or git_version() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
@@ -35,6 +43,21 @@ def environment(base_images: str = "") -> dict[str, str]:
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
         values["CA_CERTIFICATES"] = compose.setting("CA_CERTIFICATES") or str(bundle)
     return values
+
+
+def without_image(environment: dict[str, str]) -> dict[str, str]:
+    """The services whose base image is out of reach and has no stand-in, and that image."""
+    return {
+        service: image
+        for service, images in compose.base_images().items()
+        for variable, image in images.items()
+        if environment.get(variable) == ""
+    }
+
+
+def is_optional(service: str) -> bool:
+    """May the others run without it? A label says so: `config` gives no extension of a service."""
+    return "optional" in compose.config()["services"][service].get("labels", {})
 
 
 def git_version() -> str:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,10 +39,17 @@ def config() -> dict:
     return json.loads(answer.stdout)
 
 
-def dockerfiles() -> list[str]:
-    """The Dockerfiles of all services, rooms that are switched on included."""
-    builds = [service["build"] for service in config()["services"].values() if "build" in service]
-    return [os.path.join(build["context"], build["dockerfile"]) for build in builds]
+def dockerfiles() -> dict[str, Path]:
+    """The Dockerfile of each service, rooms that are switched on included."""
+    services = config()["services"].items()
+    builds = {name: service["build"] for name, service in services if "build" in service}
+    return {name: Path(build["context"], build["dockerfile"]) for name, build in builds.items()}
+
+
+def base_images() -> dict[str, dict[str, str]]:
+    """The base images that each service's Dockerfile pins, by the variables that name them."""
+    pins = re.compile(r"^ARG ([A-Z_]+_IMAGE)=(.+)$", re.MULTILINE)
+    return {name: dict(pins.findall(file.read_text())) for name, file in dockerfiles().items()}
 
 
 @functools.cache

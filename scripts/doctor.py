@@ -35,6 +35,7 @@ VARIABLES = {
     8443: "HTTPS_PORT",
     9090: "PROMETHEUS_PORT",
     9093: "ALERTMANAGER_PORT",
+    3000: "GRAFANA_PORT",
 }
 
 
@@ -181,7 +182,8 @@ def registry() -> Iterator[Problem]:
         return
     missing = [
         image
-        for image in pinned_images()
+        for images in compose.base_images().values()
+        for image in images.values()
         if run("docker", "image", "inspect", image).returncode
         and run("docker", "manifest", "inspect", image).returncode
     ]
@@ -190,11 +192,6 @@ def registry() -> Iterator[Problem]:
             f"no registry gives {', '.join(missing)}, and BASE_IMAGES=registry allows no stand-in",
             "check the network and docker login, or type: make up BASE_IMAGES=auto",
         )
-
-
-def pinned_images() -> list[str]:
-    text = "".join(Path(file).read_text() for file in compose.dockerfiles())
-    return re.findall(r"^ARG [A-Z_]+_IMAGE=(.+)$", text, re.MULTILINE)
 
 
 # Each group needs the one before it to be without problems.

@@ -21,11 +21,16 @@ def main() -> None:
     script("scripts/engine.sh", "if-needed")
     script("scripts/secrets.sh")
     doctor.require(doctor.GROUPS)
-    os.environ.update(build.environment())
-    start()
+    environment = build.environment()
+    os.environ.update(environment)
+    left_out = build.without_image(environment)
+    for service, image in left_out.items():
+        say(f"{service} is left out: {image} is out of reach and has no stand-in")
+    services = [name for name in compose.config()["services"] if name not in left_out]
+    start(services if left_out else [])
     finish_release()
     wait_for_nginx()
-    say_where()
+    say_where(services)
 
 
 def script(*command: str) -> None:
@@ -34,14 +39,16 @@ def script(*command: str) -> None:
         sys.exit(1)
 
 
-def start() -> None:
+def start(services: list[str]) -> None:
+    """Start these services; all when empty."""
     before = release.containers()
     old_image = release.inspect(before)[0]["Image"] if before else ""
     if compose.with_old_secrets(before):
         say("secrets have changed: starting the application anew")
         run("docker", "compose", "rm", "--stop", "--force", "app")
     command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]
-    if subprocess.run([*command, "--wait-timeout", "120"], cwd=ROOT, check=False).returncode:  # noqa: S603
+    command += ["--wait-timeout", "120", *services]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
         show_log(run("docker", "compose", "logs", "--tail", "50", "--no-log-prefix").stdout)
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
     if old_image:
@@ -64,15 +71,15 @@ def wait_for_nginx() -> None:
         time.sleep(0.3)
 
 
-def say_where() -> None:
+def say_where(services: list[str]) -> None:
     nginx = compose.config()["services"]["nginx"]
     port = nginx["environment"]["HTTPS_PORT"]
     suffix = "" if port == "443" else f":{port}"
     for name in nginx["environment"]["SERVER_NAME"].replace(",", " ").split():
         # .example.org takes in its subdomains.
         say(f"https://{name.removeprefix('.')}{suffix}")
-    for name, service in compose.config()["services"].items():
-        for port in service.get("ports", []):
+    for name in services:
+        for port in compose.config()["services"][name].get("ports", []):
             if port.get("host_ip") == "127.0.0.1":
                 say(f"http://127.0.0.1:{port['published']} ({name})")
 

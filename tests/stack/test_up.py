@@ -1,6 +1,7 @@
 """`make up` and its siblings, as a newcomer meets them."""
 
 import re
+import shutil
 import time
 
 import httpx
@@ -132,6 +133,57 @@ def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
         stack.write_settings()
         overlay.unlink() if original is None else overlay.write_bytes(original)
         stack.make("up")
+
+
+def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
+    base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
+    if not base.startswith("stand-in/"):
+        pytest.skip("the base images come from a registry")
+    folder, overlay = stack.folder / "nowhere", stack.folder / "docker-compose.override.yml"
+    image = "localhost:1/nowhere:1.0"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"ARG NOWHERE_IMAGE={image}\nFROM ${{NOWHERE_IMAGE}}\n")
+    sleep = "entrypoint: [sleep, infinity], healthcheck: {test: [CMD, 'true']}"
+    optional, needed = (
+        f"nowhere: {{build: nowhere, {sleep}, labels: {{{label}: 'true'}}}}"
+        for label in ("optional", "needed")
+    )
+    guest = f"guest: {{image: {stack.name}-app, {sleep}}}"
+
+    def services() -> set[str]:
+        ours = f"label=com.docker.compose.project={stack.name}"
+        name = '{{.Label "com.docker.compose.service"}}'
+        answer = stack.run("docker", "ps", "--all", "--filter", ours, "--format", name)
+        return {*answer.stdout.split()}
+
+    before = stack.containers("app")
+    try:
+        overlay.write_text(f"services: {{{optional}, {guest}}}\n")
+        lines = stack.make("up").stdout.splitlines()
+        assert f"nowhere is left out: {image} is out of reach and has no stand-in" in lines
+        assert services() == {"app", "nginx", "guest"}
+        assert stack.make("doctor").stderr == ""
+        # What is not in the files any more goes, as it does when nothing is left out.
+        overlay.write_text(f"services: {{{optional}}}\n")
+        stack.make("up")
+        assert services() == {"app", "nginx"}
+        # Brought in by `docker load`, say.
+        stack.run("docker", "tag", f"{stack.name}-app", image)
+        stack.make("up")
+        assert services() == {"app", "nginx", "nowhere"}
+        stack.compose("rm", "--stop", "--force", "nowhere")
+        stack.run("docker", "rmi", image, f"{stack.name}-nowhere")
+        overlay.write_text(f"services: {{{needed}, {guest}}}\n")
+        answer = stack.make("up", check=False)
+        assert answer.returncode
+        (error,) = (line for line in answer.stderr.splitlines() if line.startswith("error: "))
+        assert error.startswith(f"error: nowhere cannot run here: {image} is out of reach")
+        assert services() == {"app", "nginx"}
+    finally:
+        overlay.unlink()
+        shutil.rmtree(folder)
+        stack.make("up")
+    assert stack.containers("app") == before
 
 
 def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
