@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate clean doctor engine secrets logs ps shell config lint format unit test soak bench requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password clean doctor engine secrets logs ps shell config lint format unit test soak bench dashboards requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -48,6 +48,9 @@ undeploy: ## remove the stack from the Swarm
 
 rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
 	@scripts/rotate.sh
+
+grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
+	@scripts/grafana-password.sh
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py
@@ -92,6 +95,9 @@ soak: $(VENV)/ready ## the proofs that take longer than `make test` may
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients
 	@scripts/engine.sh if-needed
 	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
+
+dashboards: $(VENV)/ready ## write the dashboards again that prometheus/grafana/dashboards.py describes
+	@python prometheus/grafana/dashboards.py
 
 requirements: $(VENV)/ready ## lock the Python dependencies again
 	@scripts/lock.sh

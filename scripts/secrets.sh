@@ -22,7 +22,9 @@ make_secret() {
   say "made $file"
 }
 
-make_secret secret_key python3 -c 'import secrets; print(secrets.token_hex(32))'
+random() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }
+
+make_secret secret_key random
 # Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make
 # rotate`). A line end all the same, because Swarm has no empty secrets.
 make_secret secret_key_fallbacks echo
@@ -30,4 +32,6 @@ if [ -d prometheus ]; then
   # Where alerts are sent to, and the call that has to come every minute; nowhere until filled in.
   make_secret alert_webhook_url echo
   make_secret dead_mans_switch_url echo
+  make_secret grafana_password random
+  make_secret grafana_secret_key random
 fi

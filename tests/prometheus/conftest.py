@@ -48,9 +48,10 @@ class Receiver:
 class Room:
     def __init__(self, stack: Clone, receiver: Receiver, prometheus: str):
         self.stack, self.receiver, self.url = stack, receiver, prometheus
+        self.client = httpx.Client(base_url=prometheus)
 
     def query(self, expression: str) -> list[dict]:
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression})
+        answer = self.client.get("/api/v1/query", params={"query": expression})
         answer.raise_for_status()
         return answer.json()["data"]["result"]
 
@@ -69,7 +70,6 @@ def shorten(stack: Clone) -> None:
 
     Not what looks at the disk for hours: what tests write in ten seconds foretells nothing.
     """
-    folder = stack.folder / "prometheus"
     for name, changes in {
         "server/prometheus.yml": [
             (r"(scrape|evaluation)_interval: .*", r"\1_interval: 1s"),
@@ -92,23 +92,25 @@ def shorten(stack: Clone) -> None:
             (r"group_interval: .*", "group_interval: 1s"),
         ],
     }.items():
-        text = (folder / name).read_text()
+        # From the repository: the next module's room is shortened in the same clone.
+        text = (ROOT / "prometheus" / name).read_text()
         for pattern, replacement in changes:
             text, number = re.subn(pattern, replacement, text, flags=re.MULTILINE)
             assert number, f"{name}: {pattern}"
-        (folder / name).write_text(text)
+        (stack.folder / "prometheus" / name).write_text(text)
 
 
 @pytest.fixture(scope="module")
 def room(stack):
     receiver = Receiver()
     shorten(stack)
-    prometheus, alertmanager = free_ports(2)
+    prometheus, alertmanager, grafana = free_ports(3)
     stack.write_settings(
         PROMETHEUS_PORT=str(prometheus),
         ALERTMANAGER_PORT=str(alertmanager),
         # What causes.py asks for at once is above it.
         CONNECTION_LIMIT="16",
+        GRAFANA_PORT=str(grafana),
         COMPOSE_FILE="docker-compose.yml:prometheus/docker-compose.yml",
     )
     stack.make("secrets")
@@ -126,11 +128,12 @@ def room(stack):
     try:
         said = stack.make("up").stdout
         room = Room(stack, receiver, f"http://127.0.0.1:{prometheus}")
+        room.grafana, room.said = f"http://127.0.0.1:{grafana}", said
         assert f"{room.url} (prometheus)" in said
         wait_until(lambda: room.value("sum(up)") == 7, 30, "all targets up")
         yield room
     finally:
-        for name in ("COMPOSE_FILE", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"):
+        for name in ("COMPOSE_FILE", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT"):
             stack.settings.pop(name)
         stack.settings |= load.LIMITS
         (stack.folder / "docker-compose.override.yml").unlink()

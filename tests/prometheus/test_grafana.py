@@ -1,0 +1,285 @@
+"""Grafana: whole dashboards, with data for every query; and itself, where its image can be had."""
+
+import configparser
+import importlib.util
+import json
+import math
+import re
+
+import httpx
+import pytest
+import yaml
+from clone import ROOT, wait_until
+from load import Load
+
+GRAFANA = ROOT / "prometheus/grafana"
+FILES = sorted((GRAFANA / "dashboards").rglob("*.json"))
+DASHBOARDS = {file.stem: json.loads(file.read_text()) for file in FILES}
+
+
+def variables(board: dict) -> list[dict]:
+    return board["templating"].get("list", [])
+
+
+PANELS = [
+    pytest.param(panel, id=f"{uid}-{panel['id']}-{panel['title']}")
+    for uid, board in DASHBOARDS.items()
+    for panel in board["panels"]
+    if panel["type"] != "row"
+]
+VARIABLES = [
+    pytest.param(variable, id=f"{uid}-{variable['name']}")
+    for uid, board in DASHBOARDS.items()
+    for variable in variables(board)
+]
+DATA_SOURCE = {"type": "prometheus", "uid": "prometheus"}
+# https://grafana.com/docs/grafana/latest/visualizations/dashboards/variables/add-template-variables/#global-variables
+GLOBAL = {"__rate_interval": "1m"}
+USE = re.compile(r"\$\{?(\w+)")
+
+
+def script():
+    specification = importlib.util.spec_from_file_location("boards", GRAFANA / "dashboards.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_files_are_what_the_script_gives():
+    given = script().files()
+    assert sorted(given) == FILES
+    for file, text in given.items():
+        assert file.read_text() == text, f"{file.name}: make dashboards"
+
+
+def test_ids_and_titles_are_unique():
+    for file in FILES:
+        board = DASHBOARDS[file.stem]
+        assert board["uid"] == file.stem
+        ids = [panel["id"] for panel in board["panels"]]
+        assert len(set(ids)) == len(ids)
+    assert len(DASHBOARDS) == len(FILES) == len({board["title"] for board in DASHBOARDS.values()})
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_has_a_title_a_unit_and_the_one_data_source(panel):
+    assert panel["title"]
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    for part in (panel, *panel["targets"]):
+        assert part["datasource"] == DATA_SOURCE
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_every_variable_is_there_and_used(uid):
+    board = DASHBOARDS[uid]
+    names = {variable["name"] for variable in variables(board)}
+    targets = [t["expr"] for panel in board["panels"] for t in panel.get("targets", [])]
+    assert {use for text in targets for use in USE.findall(text)} - {*GLOBAL} == names
+
+
+def test_links_lead_to_a_dashboard_and_its_variables():
+    links = re.findall(r'"url": "/d/([^?]+)\?([^"]+)"', "".join(f.read_text() for f in FILES))
+    assert len(links) == 6
+    for uid, query in links:
+        names = {variable["name"] for variable in variables(DASHBOARDS[uid])}
+        given = re.findall(r"var-(\w+)=", query) + re.findall(r"\$\{(\w+):queryparam", query)
+        assert {*given} == names
+
+
+def test_what_is_provisioned_fits_together():
+    provisioned = {
+        file.parent.name: yaml.safe_load(file.read_text())
+        for file in (GRAFANA / "provisioning").rglob("*.yml")
+    }
+    (source,) = provisioned["datasources"]["datasources"]
+    assert {name: source[name] for name in DATA_SOURCE} == DATA_SOURCE
+    assert source["editable"] is False
+    asked = yaml.safe_load((ROOT / "prometheus/server/prometheus.yml").read_text())["global"]
+    assert source["jsonData"]["timeInterval"] == asked["scrape_interval"]
+    (provider,) = provisioned["dashboards"]["providers"]
+    home = re.search(r"default_home_dashboard_path = (.+)", (GRAFANA / "grafana.ini").read_text())
+    folder = provider["options"]["path"]
+    assert f"COPY dashboards {folder}\n" in (GRAFANA / "Dockerfile").read_text()
+    assert home[1] in {f"{folder}/{file.relative_to(GRAFANA / 'dashboards')}" for file in FILES}
+
+
+@pytest.fixture(scope="module")
+def busy(room):
+    """The room while visitors ask, some of them for what fails."""
+    with Load(room.stack, clients=1, pause=0.05) as load, room.stack.client() as client:
+        load.carry_on(20)
+        for _ in range(3):
+            assert client.get("/diagnostics/error").status_code == 500
+        yield room
+
+
+def filled_in(expression: str, values: dict[str, str]) -> str:
+    return re.sub(r"\$(\w+)", lambda use: (GLOBAL | values)[use[1]], expression)
+
+
+def values_of(room, variable: dict) -> set[str]:
+    series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()
+    asked = room.client.get(f"/api/v1/label/{label}/values", params={"match[]": series})
+    return {*asked.raise_for_status().json()["data"]}
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_has_values(busy, variable):
+    expected = {
+        "route": {"/diagnostics/echo", "/diagnostics/error"},
+        "instance": {s["metric"]["instance"] for s in busy.query('up{job="app"}')},
+    }[variable["name"]]
+    wait_until(lambda: values_of(busy, variable) >= expected, 20, f"{expected}")
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_query_has_data(busy, panel):
+    (instance, *_) = (s["metric"]["instance"] for s in busy.query('up{job="app"}'))
+    # All of them; and one, as Grafana writes it into a regular expression in quotes.
+    choices = (
+        {"route": ".*", "instance": ".*"},
+        {"route": "/diagnostics/echo", "instance": re.escape(instance).replace("\\", "\\\\")},
+    )
+    for target in panel["targets"]:
+        for expression in {filled_in(target["expr"], values) for values in choices}:
+            found = wait_until(lambda e=expression: numbers(busy, e), 30, expression)
+            if found == [{}] and "or on() vector(0)" in expression:
+                continue
+            for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+                assert any(label in series for series in found), label
+
+
+def numbers(room, expression: str) -> list[dict[str, str]]:
+    """The labels of the series that have a value which is a number."""
+    return [
+        series["metric"]
+        for series in room.query(expression)
+        if not math.isnan(float(series["value"][1]))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("title", "labels"),
+    [
+        ("Exceptions", {"type": "RuntimeError", "route": "/diagnostics/error"}),
+        ("Errors", {"route": "/diagnostics/error"}),
+        ("Answers", {"method": "GET", "status": "500"}),
+    ],
+)
+def test_what_fails_is_seen(busy, client, title, labels):
+    targets = [
+        filled_in(target["expr"], {"route": ".*", "instance": ".*"})
+        for panel in DASHBOARDS["requests"]["panels"]
+        if panel["title"] == title
+        for target in panel["targets"]
+    ]
+
+    def seen() -> bool:
+        # Again and again, because a counter's first value is no increase.
+        assert client.get("/diagnostics/error").status_code == 500
+        return any(labels in numbers(busy, f"({target}) > 0") for target in targets)
+
+    wait_until(seen, 30, title)
+
+
+def test_it_runs_or_one_line_says_why_not(room):
+    (line,) = (line for line in room.said.splitlines() if "grafana" in line)
+    if room.stack.containers("grafana"):
+        assert line == f"{room.grafana} (grafana)"
+    else:
+        assert re.fullmatch(
+            r"grafana is left out: grafana/grafana:[\d.]+ is out of reach and has no stand-in", line
+        )
+
+
+def test_the_password_is_not_changed_where_nobody_could_be_told(room):
+    if room.stack.containers("grafana"):
+        room.stack.compose("stop", "grafana")
+    file = room.stack.folder / "secrets/grafana_password"
+    before = file.read_text()
+    answer = room.stack.make("grafana-password", check=False)
+    assert answer.returncode
+    assert "error: Grafana does not run" in answer.stderr
+    assert file.read_text() == before
+    assert len(before.strip()) >= 64
+    if room.stack.containers("grafana"):
+        room.stack.make("up")
+
+
+@pytest.fixture(scope="module")
+def grafana(room):
+    if not room.stack.containers("grafana"):
+        pytest.skip("the image of Grafana is out of reach")
+    return room.stack
+
+
+def ask(room, path: str, password: str = "", **options) -> httpx.Response:
+    auth = ("admin", password) if password else None
+    method = "POST" if "json" in options else "GET"
+    return httpx.request(method, f"{room.grafana}/api/{path}", auth=auth, **options)
+
+
+def password(stack) -> str:
+    return (stack.folder / "secrets/grafana_password").read_text().strip()
+
+
+def test_nobody_gets_in_without_the_password(room, grafana):
+    for given, status in (("", 401), ("admin", 401), (password(grafana), 200)):
+        assert ask(room, "dashboards/uid/requests", given).status_code == status
+
+
+def test_every_setting_is_one_that_this_version_knows(grafana):
+    ours, theirs = (
+        configparser.RawConfigParser(strict=False, allow_no_value=True) for _ in range(2)
+    )
+    ours.read(GRAFANA / "grafana.ini")
+    known = grafana.execute("grafana", "cat", "/usr/share/grafana/conf/defaults.ini")
+    theirs.read_string(f"[DEFAULT]\n{known}")
+    for section in ours.sections():
+        assert {*ours[section]} <= {*theirs[section]}, section
+
+
+def test_it_reaches_prometheus_and_has_all_dashboards(room, grafana):
+    health = ask(room, "datasources/uid/prometheus/health", password(grafana))
+    assert health.json()["status"] == "OK", health.text
+    for file in FILES:
+        found = ask(room, f"dashboards/uid/{file.stem}", password(grafana)).json()
+        assert found["meta"]["folderTitle"] == file.parent.name
+        assert found["meta"]["provisioned"]
+        titles = [panel["title"] for panel in found["dashboard"]["panels"]]
+        assert titles == [panel["title"] for panel in DASHBOARDS[file.stem]["panels"]]
+
+
+def test_grafana_has_data_for_every_panel(busy, grafana):
+    values = {"route": ".*", "instance": ".*", "__rate_interval": "$__rate_interval"}
+    for parameter in PANELS:
+        (panel,) = parameter.values
+        queries = [
+            {**target, "expr": filled_in(target["expr"], values), "intervalMs": 15000}
+            for target in panel["targets"]
+        ]
+        body = {"from": "now-5m", "to": "now", "queries": queries}
+
+        def has_data(body=body) -> bool:
+            results = ask(busy, "ds/query", password(grafana), json=body).json()["results"]
+            return all(
+                any(any(column) for frame in result["frames"] for column in frame["data"]["values"])
+                for result in (results[query["refId"]] for query in body["queries"])
+            )
+
+        wait_until(has_data, 60, f"data of {parameter.id}")
+
+
+def test_nothing_is_installed_from_elsewhere(grafana):
+    log = "".join(grafana.stdout(grafana.containers("grafana")[0]))
+    assert "nstalling plugin" not in log
+    assert "Failed to install" not in log
+
+
+def test_another_password_counts_at_once(room, grafana):
+    before = password(grafana)
+    grafana.make("grafana-password")
+    assert password(grafana) != before
+    assert ask(room, "org", before).status_code == 401
+    assert ask(room, "org", password(grafana)).status_code == 200
