@@ -12,7 +12,7 @@ const HELP = {
     requests_total: 'Answers, by status; 000 to clients that were gone before.',
     cache_total: 'Answers of the application, by what the cache had to do with them.',
     rejected_total: 'Requests refused with 429, by the limit they met (limits.conf).',
-    sent_bytes_total: 'Bytes sent to clients, headers too.',
+    response_bytes_total: 'Bytes sent to clients, headers too.',
 };
 
 // There from the start, because a rate over a counter does not see the value it begins with.
@@ -24,7 +24,7 @@ function count(r) {
     const values = r.variables;
     const seconds = Number(values.request_time);
     add(`requests_total{status="${values.status}"}`, 1);
-    add('sent_bytes_total', Number(values.bytes_sent));
+    add('response_bytes_total', Number(values.bytes_sent));
     add(`${DURATION}_sum`, seconds);
     add(`${DURATION}_bucket{le="${BUCKETS.find((bound) => seconds <= bound || bound === '+Inf')}"}`, 1);
     if (values.cache_status) {

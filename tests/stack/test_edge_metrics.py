@@ -65,7 +65,7 @@ def test_times_bytes_and_what_the_cache_did(stack, client):
     growth.becomes(4, "request_duration_seconds_bucket", le="1")
     growth.becomes(4, "request_duration_seconds_bucket", le="+Inf")
     assert 0.6 <= growth.of("request_duration_seconds_sum") < 2
-    assert growth.of("sent_bytes_total") > 1000
+    assert growth.of("response_bytes_total") > 1000
 
 
 def test_what_a_limit_refused(stack):
