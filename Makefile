@@ -90,7 +90,7 @@ test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outsi
 
 soak: $(VENV)/ready ## the proofs that take longer than `make test` may
 	@scripts/engine.sh if-needed
-	@pytest tests/soak
+	@pytest tests/soak $(wildcard tests/*/soak_*.py)
 
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients
 	@scripts/engine.sh if-needed

@@ -39,7 +39,7 @@ def test_sums_are_exact_and_never_go_back(stack):
                     now = requests(address)
                     assert now >= seen[address]
                     seen[address] = now
-            load.carry_on(2000)
+            load.carry_on(10_000)
         assert load.failed == [], load.summary
         counted = sum(requests(address) - before[address] for address in replicas)
         assert counted == len(load.results)
