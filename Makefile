@@ -34,7 +34,7 @@ release-rollback: ## the same, back to the version before
 swarm: ## make this machine a Swarm of one node, to try on
 	@python3 scripts/stack.py init
 
-deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves
+deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
 	@python3 scripts/deploy.py
 
 rollback: ## bring back what the last deploy replaced

@@ -2,7 +2,8 @@
 """`make deploy`: from what is committed here to a Swarm that serves it, in the order below.
 
 Ends with 0 only when every task that is wanted runs the new version and is healthy. Otherwise the
-old version serves again by then.
+old version serves again by then. Rooms (`make deploy WITH=monitoring`) are judged after the core,
+which stays as it is whatever becomes of them.
 """
 
 import hashlib
@@ -13,22 +14,25 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections.abc import Collection
 
 import build
 import compose
 import doctor
+import rooms
 import swarm
 from compose import ROOT, last_words, run
 from messages import die, say, show_log
 
 STACK_FILE = "docker-stack.yml"
 ENCRYPTED = "docker-stack.encrypted.yml"
-SERVICES = ("app", "nginx")
 # https://docs.docker.com/reference/cli/docker/image/tag/
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# What to type when a room that is wanted cannot be had.
+WITHOUT = "make deploy WITH="
 SELF_SIGNED = "./secrets/self-signed"
-# What goes into the image of nginx; with nothing of it changed, a release leaves nginx alone.
-OF_NGINX = ["nginx", "app/webapp/static"]
+# What goes into the image of nginx beside its folder.
+OF_NGINX = ["app/webapp/static"]
 
 
 def main() -> None:
@@ -38,20 +42,27 @@ def main() -> None:
     require_key()
     if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
         sys.exit(1)
+    room_files = choose_rooms()
+    core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     variables = compose.environment()
     images = variables.get("IMAGES") or swarm.stack_name()
-    tags = versions(variables)
-    for service, tag in tags.items():
-        provide(f"{images}/{service}:{tag}", service, variables)
+    tags = versions(variables, made_of(all_))
+    left_out = [
+        service
+        for service, tag in tags.items()
+        if not provide(f"{images}/{service}:{tag}", service, variables)
+    ]
     variables |= {
         "IMAGES": images,
-        "APP_VERSION": tags["app"],
-        "NGINX_VERSION": tags["nginx"],
+        **{variable(service, "VERSION"): tag for service, tag in tags.items()},
+        **{variable(service, "REPLICAS"): "0" for service in left_out},
         "COMPOSE_PROJECT_NAME": swarm.stack_name(),
         **secrets(variables, f"{images}/nginx:{tags['nginx']}"),
     }
     check_nginx(variables)
-    deploy(variables, with_registry=has_registry(f"{images}/app"))
+    files = [*stack_files(variables), *room_files]
+    tags = {service: tag for service, tag in tags.items() if service not in left_out}
+    deploy(core, files, variables, tags, with_registry=has_registry(f"{images}/app"))
 
 
 def require_key() -> None:
@@ -63,31 +74,107 @@ def require_key() -> None:
         )
 
 
-def versions(variables: dict[str, str]) -> dict[str, str]:
-    """The image tags: what was asked for, or what git calls what is committed."""
-    app = variables.get("APP_VERSION")
-    if not app:
-        app = build.git_version()
-        if not app:
+def choose_rooms() -> list[str]:
+    """The stack files of the rooms in WITH; without WITH those that run stay.
+
+    What `make up` remembers is another matter.
+    """
+    if "WITH" in os.environ:
+        names = os.environ["WITH"].split()
+    else:
+        running = swarm.services()
+        names = [name for name, folder in rooms.FOLDERS.items() if folder in running]
+    files = rooms.overlays(names, STACK_FILE, WITHOUT)
+    compose.use(rooms.compose_files(names, WITHOUT))
+    for name in names:
+        require_place(name)
+    return files
+
+
+def require_place(room: str) -> None:
+    """A room's data stays on one node, the one with its label, which an only node gets here."""
+    listed = run("docker", "node", "ls", "--quiet", "--filter", f"node.label={room}=true")
+    labelled = listed.stdout.split()
+    if len(labelled) > 1:
+        die(
+            f"{len(labelled)} nodes have the label {room}=true, and the room's data stays on one",
+            f"docker node update --label-rm {room} NODE",
+        )
+    if labelled:
+        return
+    nodes = run("docker", "node", "ls", "--format", "{{.Hostname}}").stdout.split()
+    this = run("docker", "info", "--format", "{{.Swarm.NodeID}} {{.Name}}").stdout.split()
+    label = ("docker", "node", "update", "--label-add", f"{room}=true")
+    if len(nodes) > 1:
+        die(
+            f"none of the {len(nodes)} nodes has the label {room}=true, for the room's data",
+            f"{' '.join(label)} {this[1]}",
+        )
+    run(*label, this[0])
+
+
+def services_in(*files: str) -> set[str]:
+    """The names of the services in these stack files."""
+    named = [f"--file={file}" for file in files]
+    answer = run("docker", "compose", *named, "config", "--no-interpolate", "--services")
+    if answer.returncode:
+        die(f"{' '.join(files)}: {last_words(answer)}", "mend that")
+    return set(answer.stdout.split())
+
+
+def made_of(services: set[str]) -> dict[str, list[str]]:
+    """The folders that go into the images of those of these services that are built here."""
+    folders = {
+        name: [os.path.relpath(service["build"]["context"], ROOT)]
+        for name, service in compose.config()["services"].items()
+        if name in services and "build" in service
+    }
+    folders["nginx"] += OF_NGINX
+    return folders
+
+
+def variable(service: str, of: str) -> str:
+    """The stack files' name for this: NODE_EXPORTER_VERSION."""
+    return f"{service.replace('-', '_').upper()}_{of}"
+
+
+def versions(variables: dict[str, str], folders: dict[str, list[str]]) -> dict[str, str]:
+    """The image tags: what was asked for, or what git calls the last change of each.
+
+    So a deploy leaves a service alone of which nothing has changed. What is tagged is a release of
+    the application, by that name.
+    """
+    asked = variables.get("APP_VERSION")
+    if not asked:
+        now = build.git_version()
+        if not now:
             die("git does not say which version this is", "make deploy APP_VERSION=1.0")
-        if app.endswith("-dirty"):
+        if now.endswith("-dirty"):
             die(
                 "there are changes that are not committed, so no version would say what runs",
                 "git commit, or: make deploy APP_VERSION=NAME",
             )
-        unknown = run("git", "ls-files", "--others", "--exclude-standard", "--", *SERVICES).stdout
+        paths = [path for paths in folders.values() for path in paths]
+        unknown = run("git", "ls-files", "--others", "--exclude-standard", "--", *paths).stdout
         if unknown:
             die(f"{unknown.split()[0]} is not committed, and would be built in", "git add, or rm")
         if run("git", "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
-            die("this clone is shallow: git cannot say when nginx changed", "git fetch --unshallow")
-        nginx = run("git", "log", "-1", "--format=%h", "--", *OF_NGINX).stdout.strip()
-    else:
-        nginx = app
-    tags = {"app": app, "nginx": variables.get("NGINX_VERSION") or nginx}
+            die("this clone is shallow: git cannot say what changed when", "git fetch --unshallow")
+    tags = {
+        service: variables.get(variable(service, "VERSION")) or asked or last_change(paths)
+        for service, paths in folders.items()
+    }
+    if not asked:
+        release = run("git", "describe", "--tags", "--exact-match").stdout.strip()
+        tags["app"] = release or tags["app"]
     for tag in tags.values():
         if tag == "latest" or not TAG.fullmatch(tag):
             die(f"{tag!r} is no version", "make deploy APP_VERSION=1.0")
     return tags
+
+
+def last_change(paths: list[str]) -> str:
+    return run("git", "log", "-1", "--format=%h", "--", *paths).stdout.strip()
 
 
 def has_registry(images: str) -> bool:
@@ -96,12 +183,15 @@ def has_registry(images: str) -> bool:
     return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
-def provide(image: str, service: str, variables: dict[str, str]) -> None:
-    """Make the image present: a version is built once, pushed, and never built over."""
+def provide(image: str, service: str, variables: dict[str, str]) -> bool:
+    """Make the image present: a version is built once, pushed, and never built over.
+
+    False for a service that has to be left out, because its base image is out of reach.
+    """
     registry = has_registry(image)
     have = run("docker", "image", "inspect", image).returncode == 0
-    if not have and not (registry and pull(image)):
-        build_image(image, service, variables)
+    if not have and not (registry and pull(image)) and not build_image(image, service, variables):
+        return False
     stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
@@ -117,6 +207,7 @@ def provide(image: str, service: str, variables: dict[str, str]) -> None:
         if answer.returncode:
             why = last_words(answer)
             die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
+    return True
 
 
 def pull(image: str) -> bool:
@@ -128,7 +219,8 @@ def pull(image: str) -> bool:
     return not answer.returncode
 
 
-def build_image(image: str, service: str, variables: dict[str, str]) -> None:
+def build_image(image: str, service: str, variables: dict[str, str]) -> bool:
+    """False for a service that may be left out, and has to be (build.without_image)."""
     say(f"building {image}")
     base_images = "debian" if variables.get("BASE_IMAGES") == "debian" else "registry"
     environment = {
@@ -136,12 +228,16 @@ def build_image(image: str, service: str, variables: dict[str, str]) -> None:
         **build.environment(base_images),
         "APP_VERSION": image.rpartition(":")[2],
     }
+    if base := build.without_image(environment).get(service):
+        say(f"{service} is left out: {base} is out of reach and has no stand-in")
+        return False
     command = ["docker", "compose", "--progress=quiet", "build", service]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:  # noqa: S603
         die(f"{image} cannot be built, Docker's words are above", "make doctor")
     built = f"{swarm.stack_name()}-{service}"
     if run("docker", "tag", built, image).returncode:
         die(f"Compose did not name its image {built}", "docker images")
+    return True
 
 
 def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
@@ -152,12 +248,19 @@ def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
             die("a self-signed pair is made on the engine's machine only", "set CERTIFICATES")
         folder = SELF_SIGNED
         make_certificate(folder, nginx, variables.get("SERVER_NAME") or "localhost")
-    files = {
-        "SECRET_KEY_HASH": "secrets/secret_key",
-        "SECRET_KEY_FALLBACKS_HASH": "secrets/secret_key_fallbacks",
-        "CERTIFICATE_HASH": f"{folder}/fullchain.pem",
-        "CERTIFICATE_KEY_HASH": f"{folder}/privkey.pem",
+    config = compose.config()
+    given = {
+        secret["source"]
+        for service in config["services"].values()
+        for secret in service.get("secrets", [])
     }
+    files = {
+        f"{name.upper()}_HASH": os.path.relpath(secret["file"], ROOT)
+        for name, secret in config["secrets"].items()
+        if name in given and "file" in secret
+    }
+    files["CERTIFICATE_HASH"] = f"{folder}/fullchain.pem"
+    files["CERTIFICATE_KEY_HASH"] = f"{folder}/privkey.pem"
     hashes = {}
     for name, file in files.items():
         try:
@@ -222,15 +325,22 @@ def archive(path: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
+def deploy(
+    core: set[str],
+    files: list[str],
+    variables: dict[str, str],
+    tags: dict[str, str],
+    *,
+    with_registry: bool,
+) -> None:
     timeout = swarm.timeout()
     stack, before, known = swarm.stack_name(), swarm.services(), swarm.known()
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
-    say(f"deploying {stack}: app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
+    say(f"deploying {stack}: {words(tags)}")
     answer = run(
         *("docker", "stack", "deploy", "--prune"),
-        *(f"--compose-file={file}" for file in stack_files(variables)),
+        *(f"--compose-file={file}" for file in files),
         # Without a registry nobody could be asked what a tag stands for.
         f"--resolve-image={'always' if with_registry else 'never'}",
         "--with-registry-auth",
@@ -249,14 +359,24 @@ def deploy(variables: dict[str, str], *, with_registry: bool) -> None:
             for name, service in now.items()
             if name not in before or service["Spec"]["Mode"] != before[name]["Spec"]["Mode"]
         ]
-        swarm.wait(timeout + monitor, monitor if unwatched else 0, known, allowed=set())
+        hold = monitor if unwatched else 0
+        swarm.wait(timeout + monitor, hold, known, allowed=set(), of=core)
+        require_versions({name: tag for name, tag in tags.items() if name in core})
+        swarm.remove_old_secrets()
+        serves = serving(core)
+        say(f"{stack} serves {serves}")
     except swarm.NotServingError as failure:
-        give_up(failure, before, known)
+        give_up(failure, core, before, known)
     except KeyboardInterrupt:
         die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
-    require_versions(variables)
-    swarm.remove_old_secrets()
-    say(f"{stack} serves app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}")
+    if of_rooms := now.keys() - core:
+        # The core serves whatever becomes of these, which Swarm alone brings back.
+        try:
+            swarm.wait(timeout + monitor, 0, known, allowed=set(), of=of_rooms)
+        except swarm.NotServingError as failure:
+            swarm.show_last_failure(known)
+            die(f"{failure}; {serves} serve all the same", "make status")
+        say(f"beside them run {serving(of_rooms & tags.keys())}")
 
 
 def stack_files(variables: dict[str, str]) -> list[str]:
@@ -274,22 +394,29 @@ def stack_files(variables: dict[str, str]) -> list[str]:
     return [STACK_FILE, *([ENCRYPTED] if encryption == "true" else [])]
 
 
-def require_versions(variables: dict[str, str]) -> None:
+def require_versions(tags: dict[str, str]) -> None:
     """What is settled has to be what was handed in, and not what somebody else did meanwhile."""
-    if serving() != f"app {variables['APP_VERSION']}, nginx {variables['NGINX_VERSION']}":
-        die(f"somebody else has deployed meanwhile: {serving()} serves", "make status")
+    if serving(tags) != words(tags):
+        die(f"somebody else has deployed meanwhile: {serving(tags)} serves", "make status")
 
 
-def serving() -> str:
+def words(tags: dict[str, str]) -> str:
     """Services and their versions, as 'app 1.1, nginx 1.0'."""
-    return ", ".join(
-        f"{name} {swarm.version(swarm.template(service))}"
-        for name, service in sorted(swarm.services().items())
+    return ", ".join(f"{name} {tag}" for name, tag in sorted(tags.items()))
+
+
+def serving(services: Collection[str]) -> str:
+    """The versions of these services, as the Swarm has them."""
+    found = swarm.services().items()
+    return words(
+        {name: swarm.version(swarm.template(it)) for name, it in found if name in services}
     )
 
 
-def give_up(failure: swarm.NotServingError, before: dict, known: frozenset[str]) -> None:
-    """Bring everything back to what it was, and end with a line that says so."""
+def give_up(
+    failure: swarm.NotServingError, core: set[str], before: dict, known: frozenset[str]
+) -> None:
+    """Bring the core back to what it was, and end with a line that says so."""
     swarm.show_last_failure(known)
     if not before:
         die(f"{failure}; there is no version before it", "make status, make undeploy")
@@ -297,14 +424,16 @@ def give_up(failure: swarm.NotServingError, before: dict, known: frozenset[str])
     changed = [
         name
         for name, service in before.items()
-        if name in now
+        if name in core
+        and name in now
         and swarm.without_empty(now[name]["Spec"]) != swarm.without_empty(service["Spec"])
     ]
     try:
-        swarm.roll_back(changed, swarm.ROLLBACK_WITHIN)
+        swarm.roll_back(changed, swarm.ROLLBACK_WITHIN, of=core)
     except swarm.NotServingError as second:
         die(f"{failure}; and the old version did not come back: {second}", "make status")
-    die(f"{failure}; what served before serves again: {serving()}", "mend it, then: make deploy")
+    serves = serving(core)
+    die(f"{failure}; what served before serves again: {serves}", "mend it, then: make deploy")
 
 
 if __name__ == "__main__":

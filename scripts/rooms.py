@@ -3,6 +3,8 @@
 The choice is remembered as COMPOSE_FILE in .env, Compose's own way, so that plain `docker compose`
 sees the same stack. That line is the only one of .env that `make` writes. With it, Compose reads no
 docker-compose.override.yml by itself, and so one that is there is named as well, last.
+
+`make deploy WITH=…` has the same words; in a Swarm the stack that runs is what is remembered.
 """
 
 import os
@@ -12,10 +14,8 @@ from messages import die
 
 CORE = "docker-compose.yml"
 OVERRIDE = "docker-compose.override.yml"
-OVERLAYS = {
-    "monitoring": "prometheus/docker-compose.yml",
-    "logging": "logstash/docker-compose.yml",
-}
+# The folder of each, which has the name of the service that the room is about.
+FOLDERS = {"monitoring": "prometheus", "logging": "logstash"}
 LINE = "COMPOSE_FILE="
 
 
@@ -23,22 +23,35 @@ def remember() -> None:
     """Write the choice in WITH to .env; without WITH the last choice holds."""
     if "WITH" not in os.environ:
         return
-    files = [CORE]
-    for name in os.environ["WITH"].split():
-        if name not in OVERLAYS:
-            die(f"there is no room named {name}", f"choose among: {' '.join(OVERLAYS)}")
-        if not (ROOT / OVERLAYS[name]).exists():
-            die(f"the room {name} is not here: {OVERLAYS[name]} is missing", "make up WITH=")
-        files.append(OVERLAYS[name])
+    names = os.environ["WITH"].split()
+    files = compose_files(names, "make up WITH=")
     file = ROOT / ".env"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     kept = "".join(line for line in lines if not line.startswith(LINE))
-    if files != [CORE]:
-        files += [OVERRIDE] if (ROOT / OVERRIDE).exists() else []
+    if names:
         kept += "" if kept.endswith("\n") or not kept else "\n"
         kept += f"{LINE}{os.pathsep.join(files)}\n"
     if kept or file.exists():
         file.write_text(kept)
+
+
+def compose_files(names: list[str], without: str) -> list[str]:
+    """What Compose reads when these rooms are on; without: what to type when one is not here."""
+    override = [OVERRIDE] if (ROOT / OVERRIDE).exists() else []
+    return [CORE, *overlays(names, CORE, without), *override]
+
+
+def overlays(names: list[str], file: str, without: str) -> list[str]:
+    """The rooms' files of that name."""
+    paths = []
+    for name in names:
+        if name not in FOLDERS:
+            die(f"there is no room named {name}", f"choose among: {' '.join(FOLDERS)}")
+        path = f"{FOLDERS[name]}/{file}"
+        if not (ROOT / path).exists():
+            die(f"the room {name} is not here: {path} is missing", without)
+        paths.append(path)
+    return paths
 
 
 def missing() -> list[str]:

@@ -24,7 +24,8 @@ def init() -> None:
 def status() -> None:
     """What runs where, in which version, and what failed last. Exit code 1 unless all is well."""
     swarm.require_manager()
-    states = [swarm.look(*item) for item in swarm.services().items()]
+    services = swarm.services()
+    states = [swarm.look(*item) for item in services.items()]
     if not states:
         die(f"{swarm.stack_name()} is not deployed", "make deploy")
     for state in states:
@@ -34,6 +35,9 @@ def status() -> None:
     columns = "table {{.Name}}\t{{.Image}}\t{{.Node}}\t{{.CurrentState}}\t{{.Error}}"
     tasks = ["docker", "stack", "ps", "--filter", "desired-state=running", "--format", columns]
     say(run(*tasks, swarm.stack_name()).stdout.rstrip())
+    for name, service in services.items():
+        if pages := swarm.pages(service):
+            say(f"{name}: {pages}")
     sys.exit(0 if all(state.settled for state in states) else 1)
 
 
@@ -56,7 +60,7 @@ def rollback() -> None:
             "git checkout VERSION && make deploy",
         )
     try:
-        swarm.roll_back(changed, timeout)
+        swarm.roll_back(changed, timeout, of=changed)
     except swarm.NotServingError as failure:
         die(str(failure), "make status")
     for name, service in swarm.services().items():
@@ -79,7 +83,7 @@ def undeploy() -> None:
         if time.monotonic() > deadline:
             die(f"{len(left)} networks of {stack} are still there", "make undeploy")
         time.sleep(0.5)
-    say(f"removed {stack} from the Swarm; images stay")
+    say(f"removed {stack} from the Swarm; images and volumes stay")
 
 
 def networks(stack: str) -> list[str]:

@@ -7,6 +7,7 @@ https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Service
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import compose
@@ -96,7 +97,9 @@ def monitor(service: dict) -> float:
 
 def same(one: dict, other: dict) -> bool:
     """Do two tasks' specifications want the same containers?"""
-    specs = [without_empty(spec["ContainerSpec"]) for spec in (one, other)]
+    # What the engine fills in for a service that does not say it, and for its tasks not.
+    grace = {"StopGracePeriod": 10_000_000_000}
+    specs = [grace | without_empty(spec["ContainerSpec"]) for spec in (one, other)]
     return specs[0] == specs[1] and one.get("ForceUpdate") == other.get("ForceUpdate")
 
 
@@ -177,6 +180,26 @@ def look(name: str, service: dict, before: frozenset[str] = frozenset()) -> Stat
     return state
 
 
+def pages(service: dict) -> str:
+    """How a person sees the pages of a service that has some (label ui-port).
+
+    They are on the bridge between the node and its tasks, which nobody else can reach.
+    """
+    port = service["Spec"]["Labels"].get("ui-port")
+    running = [task for task in tasks(service) if task["Status"]["State"] == "running"]
+    if not port or not running:
+        return ""
+    format_ = "{{.Description.Hostname}}"
+    node = run("docker", "node", "inspect", "--format", format_, running[0]["NodeID"])
+    container = running[0]["Status"]["ContainerStatus"]["ContainerID"]
+    format_ = f'{{{{(index .Containers "{container}").IPv4Address}}}}'
+    bridge = run("docker", "network", "inspect", "--format", format_, "docker_gwbridge")
+    name, address = node.stdout.strip(), bridge.stdout.partition("/")[0].strip()
+    if not address:
+        return f"on {name}; typed there, make status says how to see it"
+    return f"http://{address}:{port} on {name}, or: ssh -L {port}:{address}:{port} {name}"
+
+
 def known() -> frozenset[str]:
     """The tasks that there are, by their ids, and the updates, by their beginnings: what comes of
     them is not to be taken for what comes of a deploy that begins now."""
@@ -187,16 +210,23 @@ def known() -> frozenset[str]:
     return frozenset(strings - {None})
 
 
-def wait(seconds: float, hold: float, before: frozenset[str], allowed: set[str]) -> None:
-    """Show progress until all services have been what is wanted for `hold` seconds.
+def wait(
+    seconds: float,
+    hold: float,
+    before: frozenset[str],
+    allowed: set[str],
+    of: Collection[str],
+) -> None:
+    """Show progress until services have been what is wanted for `hold` seconds.
 
-    before: what `known` gave then; allowed: final states of an update that are no failure here.
-    Raises NotServingError.
+    before: what `known` gave then; allowed: final states of an update that are no failure here;
+    of: the services that count. Raises NotServingError.
     """
     deadline, since, seen, said = time.monotonic() + seconds, None, {}, {}
     while True:
         try:
-            states = [look(*item, before) for item in services().items()]
+            found = services().items()
+            states = [look(name, it, before) for name, it in found if name in of]
         except NoAnswerError as error:
             if time.monotonic() > deadline:
                 raise NotServingError(f"nobody knows: {error}") from None
@@ -251,14 +281,17 @@ def show_last_failure(before: frozenset[str]) -> None:
         say(f"  {version(newest['Spec'])}: {reason(newest)}")
 
 
-def roll_back(names: list[str], seconds: float) -> None:
-    """Bring back what these services were, and wait until it runs. Raises NotServingError."""
+def roll_back(names: list[str], seconds: float, of: Collection[str]) -> None:
+    """Bring back what these services were, and wait until those of `of` run.
+
+    Raises NotServingError.
+    """
     stack, before = stack_name(), known()
     for name in names:
         answer = run("docker", "service", "rollback", "--detach", f"{stack}_{name}")
         if answer.returncode:
             raise NotServingError(f"{name}: {last_words(answer)}")
-    wait(seconds, 0, before, allowed=ROLLED_BACK)
+    wait(seconds, 0, before, allowed=ROLLED_BACK, of=of)
 
 
 def remove_old_secrets() -> None:

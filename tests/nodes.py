@@ -148,9 +148,9 @@ class Swarm:
         """What the names of images in the registry begin with, here and on the nodes."""
         return f"127.0.0.1:{self.registry_port}/site"
 
-    def load(self, node: str, image: str) -> None:
-        """Give a node's engine an image of this machine's."""
-        command = f"docker save {image} | docker exec -i {self.name}-{node} docker load"
+    def load(self, node: str, *images: str) -> None:
+        """Give a node's engine images of this machine's."""
+        command = f"docker save {' '.join(images)} | docker exec -i {self.name}-{node} docker load"
         subprocess.run(["sh", "-c", command], check=True, capture_output=True)
 
     def push(self, image: str, name: str) -> None:
@@ -186,13 +186,23 @@ class Deployment(Clone):
     def run(self, *command: str, check: bool = True, **environment: str):
         return super().run(*command, check=check, DOCKER_HOST=self.host, **environment)
 
+    def commit(self, message: str) -> str:
+        """Commit everything; the version that this makes."""
+        name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        self.run("git", "add", "--all")
+        self.run("git", *name, "commit", "--quiet", "--allow-empty", "--message", message)
+        return self.run("git", "describe", "--tags", "--always").stdout.strip()
+
+    def ids(self, service: str) -> set[str]:
+        return {task["ID"] for task in self.tasks(service)}
+
     def certificate_pair(self) -> None:
         """Put a new self-signed pair for localhost where CERTIFICATES says, and trust it."""
         folder = self.folder / "certificates"
         folder.mkdir(exist_ok=True)
         self.run(
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-noenc", "-days", "2", "-subj", "/CN=test"),
+            *("-noenc", "-days", "30", "-subj", "/CN=test"),
             *("-addext", "subjectAltName=DNS:localhost"),
             *("-keyout", "certificates/privkey.pem", "-out", "certificates/fullchain.pem"),
         )
@@ -215,6 +225,15 @@ class Front:
 
     def __init__(self, deployment: Deployment, port: int):
         self.url, self.tls = f"https://localhost:{port}", deployment.tls
+
+
+def base_image(stack: Clone, service: str) -> str:
+    labels = stack.inspect(service)[0]["Config"]["Labels"]
+    return labels["org.opencontainers.image.base.name"]
+
+
+def stands_in(stack: Clone) -> bool:
+    return base_image(stack, "app").startswith("stand-in/")
 
 
 @contextmanager

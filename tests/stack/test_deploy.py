@@ -8,15 +8,14 @@ import json
 import pytest
 from clone import wait_until
 from load import Load
-from nodes import Deployment, machines
+from nodes import Deployment, base_image, machines, stands_in
 
 
 @pytest.fixture(scope="module")
 def machine(stack):
     """A machine with an engine of its own, which has the base images."""
     with machines(stack, 1) as machines_:
-        for service in ("app", "nginx"):
-            machines_.load("node1", base_image(stack, service))
+        machines_.load("node1", *(base_image(stack, service) for service in ("app", "nginx")))
         yield machines_
 
 
@@ -31,28 +30,11 @@ def site(stack, machine, tmp_path_factory):
         BASE_IMAGES="debian" if stands_in(stack) else "registry",
     )
     site.run("git", "init", "--quiet")
-    commit(site, "One")
+    site.commit("One")
     assert "error: this engine is in no Swarm -> make swarm" in refused(site)
     site.make("swarm")
     site.said = site.make("deploy").stdout
     return site
-
-
-def base_image(stack, service: str) -> str:
-    labels = stack.inspect(service)[0]["Config"]["Labels"]
-    return labels["org.opencontainers.image.base.name"]
-
-
-def stands_in(stack) -> bool:
-    return base_image(stack, "app").startswith("stand-in/")
-
-
-def commit(site: Deployment, message: str) -> str:
-    """Commit everything; the version that this makes."""
-    name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    site.run("git", "add", "--all")
-    site.run("git", *name, "commit", "--quiet", "--allow-empty", "--message", message)
-    return site.run("git", "describe", "--tags", "--always").stdout.strip()
 
 
 def refused(site: Deployment, **settings: str) -> str:
@@ -60,10 +42,6 @@ def refused(site: Deployment, **settings: str) -> str:
     answer = site.make("deploy", check=False, **settings)
     assert answer.returncode
     return next(line for line in answer.stderr.splitlines() if line.startswith("error: "))
-
-
-def ids(site: Deployment, service: str) -> set[str]:
-    return {task["ID"] for task in site.tasks(service)}
 
 
 def test_the_first_deploy_says_what_serves(site):
@@ -79,8 +57,8 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     with (site.folder / "app/webapp/pages.py").open("a") as file:
         file.write("# Two\n")
     assert "changes that are not committed" in refused(site)
-    version = commit(site, "Two")
-    nginx = ids(site, "nginx")
+    version = site.commit("Two")
+    nginx = site.ids("nginx")
     with Load(site) as load:
         said = site.make("deploy").stdout
         load.carry_on(1000)
@@ -93,11 +71,11 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
         load.carry_on(1000)
     assert load.failed == [], load.summary
     assert {result.version for result in load.results[-50:]} == {before}
-    assert ids(site, "nginx") == nginx
+    assert site.ids("nginx") == nginx
     # To what was just left, that would be.
     again = site.make("rollback", check=False)
     assert "error: app: rolled back already" in again.stderr
-    assert ids(site, "nginx") == nginx
+    assert site.ids("nginx") == nginx
 
 
 def test_what_is_missing_or_wrong_is_said(site):
@@ -118,7 +96,7 @@ def test_what_is_missing_or_wrong_is_said(site):
 
 
 def test_nginx_is_not_stopped_for_one_that_would_not_start(site):
-    before = ids(site, "nginx")
+    before = site.ids("nginx")
     pem = site.folder / "certificates/fullchain.pem"
     good = pem.read_text()
     pem.write_text("no certificate")
@@ -126,7 +104,7 @@ def test_nginx_is_not_stopped_for_one_that_would_not_start(site):
         answer = site.make("deploy", check=False, **settings)
         assert "error: nginx would not start" in answer.stderr
         pem.write_text(good)
-    assert ids(site, "nginx") == before
+    assert site.ids("nginx") == before
 
 
 def test_stand_ins_are_refused_unless_asked_for(site, stack):

@@ -12,6 +12,9 @@ import compose
 import deploy
 import swarm
 
+# As deploy.made_of() has them: the folders that go into each image.
+FOLDERS = {"app": ["app"], "nginx": ["nginx", "app/webapp/static"], "node-exporter": ["room/node"]}
+
 
 @pytest.mark.parametrize(
     ("images", "expected"),
@@ -31,13 +34,14 @@ def test_where_images_are_pushed(images, expected):
 @pytest.mark.parametrize("tag", ["latest", "-v1", "a/b", "a b", "x" * 129])
 def test_tags_that_are_no_version(tag):
     with pytest.raises(SystemExit, match="is no version"):
-        deploy.versions({"APP_VERSION": tag})
+        deploy.versions({"APP_VERSION": tag}, FOLDERS)
 
 
-def test_a_given_version_is_nginx_as_well_unless_it_has_its_own():
-    assert deploy.versions({"APP_VERSION": "1.0"}) == {"app": "1.0", "nginx": "1.0"}
-    given = {"APP_VERSION": "1.1", "NGINX_VERSION": "1.0"}
-    assert deploy.versions(given) == {"app": "1.1", "nginx": "1.0"}
+def test_a_given_version_is_that_of_all_images_but_those_that_have_their_own():
+    one = dict.fromkeys(FOLDERS, "1.0")
+    assert deploy.versions({"APP_VERSION": "1.0"}, FOLDERS) == one
+    given = {"APP_VERSION": "1.1", "NGINX_VERSION": "1.0", "NODE_EXPORTER_VERSION": "1.0"}
+    assert deploy.versions(given, FOLDERS) == one | {"app": "1.1"}
 
 
 def test_the_version_in_an_image_name():
@@ -45,9 +49,17 @@ def test_the_version_in_an_image_name():
         assert swarm.version({"ContainerSpec": {"Image": image}}) == "v1"
 
 
+def test_a_task_is_its_services_although_the_engine_fills_in_defaults_for_one_of_them():
+    service = {"Image": "site/app:v1", "StopGracePeriod": 10_000_000_000, "DNSConfig": {}}
+    task = {"Image": "site/app:v1"}
+    assert swarm.same({"ContainerSpec": task}, {"ContainerSpec": service})
+    service["StopGracePeriod"] *= 4
+    assert not swarm.same({"ContainerSpec": task}, {"ContainerSpec": service})
+
+
 @pytest.fixture
 def history(tmp_path, monkeypatch):
-    """A repository with two commits, the second of which is not nginx's; git in it."""
+    """A repository with a commit for each image, the application's last; git in it."""
 
     def git(*words):
         name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -57,20 +69,33 @@ def history(tmp_path, monkeypatch):
         ).stdout.strip()
 
     folder = tmp_path / "origin"
-    for name in ("nginx", "app"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "file").write_text(name)
-        if name == "nginx":
-            git("init", "--quiet")
+    folder.mkdir()
+    git("init", "--quiet")
+    for name, paths in reversed(FOLDERS.items()):
+        (folder / paths[0]).mkdir(parents=True)
+        (folder / paths[0] / "file").write_text(name)
         git("add", ".")
         git("commit", "--quiet", "--message", name)
     monkeypatch.setattr(compose, "ROOT", folder)
     return git
 
 
-def test_nginx_has_the_version_of_its_own_last_change(history):
-    app, nginx = history("log", "--format=%h").split()
-    assert deploy.versions({}) == {"app": app, "nginx": nginx}
+def test_an_image_has_the_version_of_its_own_last_change(history):
+    before = dict(zip(FOLDERS, history("log", "--format=%h").split(), strict=True))
+    assert deploy.versions({}, FOLDERS) == before
+    for file, expected in (
+        ("app/webapp/static", {"app", "nginx"}),
+        ("room/node", {"node-exporter"}),
+    ):
+        (compose.ROOT / file).mkdir(parents=True, exist_ok=True)
+        (compose.ROOT / file / "page.css").write_text("two")
+        history("add", ".")
+        history("commit", "--quiet", "--message", "two")
+        after = deploy.versions({}, FOLDERS)
+        assert {name for name in FOLDERS if after[name] != before[name]} == expected
+        before = after
+    history("tag", "v1.0")
+    assert deploy.versions({}, FOLDERS) == before | {"app": "v1.0"}
 
 
 def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
@@ -78,15 +103,17 @@ def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
     history("clone", "--quiet", "--depth=1", f"file://{compose.ROOT}", str(clone))
     monkeypatch.setattr(compose, "ROOT", clone)
     with pytest.raises(SystemExit, match=r"this clone is shallow.*git fetch --unshallow"):
-        deploy.versions({})
+        deploy.versions({}, FOLDERS)
 
 
 def test_what_git_does_not_know_is_not_built_in(history):
     (compose.ROOT / "notes").write_text("outside of the images")
-    deploy.versions({})
-    (compose.ROOT / "app/forgotten.py").write_text("")
-    with pytest.raises(SystemExit, match=r"app/forgotten.py is not committed"):
-        deploy.versions({})
+    deploy.versions({}, FOLDERS)
+    for name in ("app/forgotten.py", "room/node/forgotten.yml"):
+        (compose.ROOT / name).write_text("")
+        with pytest.raises(SystemExit, match=f"{name} is not committed"):
+            deploy.versions({}, FOLDERS)
+        (compose.ROOT / name).unlink()
 
 
 def test_a_command_that_is_not_there_has_failed():
@@ -100,7 +127,7 @@ def test_an_engine_that_does_not_answer_for_a_moment_ends_no_watch(monkeypatch):
     monkeypatch.setattr(swarm, "services", lambda: give(answers))
     monkeypatch.setattr(swarm, "look", lambda *of: swarm.State("app", "v1", wanted=1, running=1))
     monkeypatch.setattr(swarm.time, "sleep", lambda seconds: None)
-    swarm.wait(60, 0, frozenset(), allowed=set())
+    swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})
     assert answers == []
 
 
@@ -114,4 +141,4 @@ def give(answers):
 def test_services_that_are_removed_meanwhile_serve_nobody(monkeypatch):
     monkeypatch.setattr(swarm, "services", dict)
     with pytest.raises(swarm.NotServingError, match="removed meanwhile"):
-        swarm.wait(60, 0, frozenset(), allowed=set())
+        swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})

@@ -1,0 +1,205 @@
+"""The monitoring room in a Swarm of one node (tests/nodes.py): `make deploy WITH=monitoring`."""
+
+import json
+import re
+
+import pytest
+from clone import ROOT, wait_until
+from conftest import Room, shorten
+from nodes import Deployment, base_image, docker, machines, stands_in
+
+CORE = ("app", "nginx")
+ROOM = ("alertmanager", "blackbox-exporter", "node-exporter", "prometheus")
+
+
+def base_images(stack) -> list[str]:
+    """Those of the room, made present on this machine."""
+    files = sorted(ROOT.glob("prometheus/*/Dockerfile"))
+    text = "\n".join(file.read_text() for file in files)
+    pinned = dict(re.findall(r"^ARG (\w+_IMAGE)=(.+)$", text, re.MULTILINE))
+    names = [str(file.relative_to(ROOT)) for file in files]
+    stand_ins = stack.run("bash", "images/base-images.sh", *names).stdout.split()
+    found = pinned | dict(line.split("=") for line in stand_ins)
+    # Grafana's may be out of reach.
+    return [image for image in found.values() if image]
+
+
+@pytest.fixture(scope="module")
+def machine(stack):
+    """Two machines; the first has the core's images, and what all are built on."""
+    with machines(stack, 2) as machines_:
+        core = [f"{stack.name}-{service}" for service in CORE]
+        bases = [base_image(stack, service) for service in CORE]
+        machines_.load("node1", *core, *bases, *base_images(stack))
+        yield machines_
+
+
+@pytest.fixture(scope="module")
+def site(stack, machine, tmp_path_factory):
+    """A clone with a history, deployed there once with the room."""
+    site = Deployment(
+        tmp_path_factory.mktemp("clone") / "site",
+        machine,
+        APP_REPLICAS="3",
+        UPDATE_MONITOR="5s",
+        BASE_IMAGES="debian" if stands_in(stack) else "registry",
+    )
+    shorten(site)
+    site.run("git", "init", "--quiet")
+    site.version = site.commit("One")
+    for service in CORE:
+        image = f"{site.name}/{service}:{site.version}"
+        machine.on("node1", "tag", f"{stack.name}-{service}", image)
+    choose_a_node(site, machine)
+    site.said = site.make("deploy", "WITH=monitoring").stdout
+    return site
+
+
+def choose_a_node(site, machine) -> None:
+    """Of two nodes one has to be chosen. Afterwards there is one."""
+    address = machine.addresses["node1"]
+    machine.on("node1", "swarm", "init", f"--advertise-addr={address}")
+    token = machine.on("node1", "swarm", "join-token", "--quiet", "worker")
+    machine.on("node2", "swarm", "join", "--token", token, f"{address}:2377")
+    said = site.make("deploy", "WITH=monitoring", check=False).stderr
+    assert "error: none of the 2 nodes has the label monitoring=true" in said
+    assert "-> docker node update --label-add monitoring=true node1\n" in said
+    for node in machine.nodes:
+        machine.on("node1", "node", "update", "--label-add=monitoring=true", node)
+    said = site.make("deploy", "WITH=monitoring", check=False).stderr
+    assert "error: 2 nodes have the label monitoring=true" in said
+    for node in machine.nodes:
+        machine.on("node1", "node", "update", "--label-rm=monitoring", node)
+    machine.on("node2", "swarm", "leave")
+    machine.on("node1", "node", "rm", "--force", "node2")
+
+
+class RoomInSwarm(Room):
+    """Asked on the node, under the addresses that `make status` says."""
+
+    def __init__(self, site, machine):
+        self.node = f"{machine.name}-node1"
+        said = site.make("status", check=False).stdout
+        self.addresses = dict(re.findall(r"^(\w+): (http://\S+) on node1, or: ssh ", said, re.M))
+
+    def get(self, service: str, path: str, **query: str) -> list | dict:
+        words = [f"--data-urlencode={name}={value}" for name, value in query.items()]
+        address = f"{self.addresses[service]}{path}"
+        return json.loads(docker("exec", self.node, "curl", "-sfG", *words, address))
+
+    def query(self, expression: str) -> list[dict]:
+        return self.get("prometheus", "/api/v1/query", query=expression)["data"]["result"]
+
+
+@pytest.fixture
+def room(site, machine):
+    return RoomInSwarm(site, machine)
+
+
+def ids(site) -> dict[str, set[str]]:
+    return {service: site.ids(service) for service in (*CORE, *ROOM)}
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {service for service in before if before[service] != after[service]}
+
+
+def test_the_room_is_deployed_beside_the_core(site):
+    *_, core, beside = site.said.splitlines()
+    assert core == f"{site.name} serves app {site.version}, nginx {site.version}"
+    for name in ROOM:
+        assert f"{name} {site.version}" in beside
+    assert ("grafana is left out" in site.said) != (f"grafana {site.version}" in beside)
+
+
+def test_everything_is_asked_every_replica_too(room):
+    text = (ROOT / "prometheus/server/prometheus.yml").read_text()
+    jobs = dict.fromkeys(re.findall(r"job_name: (\w+)", text), 1) | {"app": 3}
+
+    def up() -> dict[str, int]:
+        found = room.query("sum by (job) (up)")
+        return {series["metric"]["job"]: int(series["value"][1]) for series in found}
+
+    wait_until(lambda: up() == jobs, 30, "all targets up")
+    (node,) = room.query("node_uname_info")
+    assert node["metric"]["nodename"] == "node1"
+
+
+def test_what_the_running_tasks_are_denied(site, machine):
+    """What Swarm made of the stack file, as the engine says of the containers."""
+    ours = [f"--filter=label=com.docker.swarm.service.name={site.name}_{name}" for name in ROOM]
+    listed = [machine.on("node1", "ps", "--quiet", filter_) for filter_ in ours]
+    for container in json.loads(machine.on("node1", "inspect", *listed)):
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"]
+        assert host["PidsLimit"]
+        assert host["NanoCpus"]
+        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+        assert not host["PortBindings"]
+        assert container["Config"]["User"] not in ("", "root", "0")
+        find = ["find", "/", "-xdev", "-type", "f", "-perm", "/6000"]
+        assert machine.on("node1", "exec", container["Id"], *find, check=False) == ""
+
+
+def test_a_changed_rule_replaces_prometheus_alone_and_the_room_stays(site):
+    before = ids(site)
+    with (site.folder / "prometheus/server/rules/recording.yml").open("a") as file:
+        file.write("# Two\n")
+    version = site.commit("Two")
+    beside = site.make("deploy").stdout.splitlines()[-1]
+    assert f"prometheus {version}" in beside
+    assert f"alertmanager {site.version}" in beside
+    after = ids(site)
+    assert changed(before, after) == {"prometheus"}
+    said = site.make("rollback").stdout
+    assert f"prometheus {site.version} serves" in said
+    assert changed(after, ids(site)) == {"prometheus"}
+
+
+def test_only_the_watchdog_fires_and_alertmanager_knows(room):
+    """For longer than the others wait before they fire, in this room of the tests."""
+    uptime = 'time() - process_start_time_seconds{job="prometheus"}'
+    wait_until(lambda: (room.value(uptime) or 0) > 15, 30, "time")
+    assert room.firing() == {"Watchdog"}
+    (alert,) = room.get("alertmanager", "/api/v2/alerts")
+    assert alert["labels"]["alertname"] == "Watchdog"
+
+
+def test_a_room_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
+    before = ids(site)
+    since = RoomInSwarm(site, machine).value("prometheus_tsdb_lowest_timestamp_seconds")
+    configuration = site.folder / "prometheus/server/prometheus.yml"
+    good = configuration.read_text()
+    configuration.write_text("no: configuration")
+    site.commit("Three")
+    answer = site.make("deploy", check=False)
+    configuration.write_text(good)
+    assert answer.returncode
+    core = f"app {site.version}, nginx {site.version}"
+    assert "error: prometheus: Swarm gave up on it" in answer.stderr
+    assert f"; {core} serve all the same -> make status" in answer.stderr
+    # Prometheus' own words.
+    assert "field no not found" in answer.stderr
+    assert changed(before, ids(site)) == {"prometheus"}
+    # The version from before, with its data.
+    room = RoomInSwarm(site, machine)
+    assert room.value("prometheus_tsdb_lowest_timestamp_seconds") == since
+
+
+def test_it_is_removed_with_its_secrets_when_it_is_not_wanted(site):
+    """Also where somebody does not want its folder."""
+    site.run("git", "rm", "-rqf", "prometheus")
+    site.commit("Four")
+    said = site.make("deploy", check=False).stderr
+    gone = "the room monitoring is not here: prometheus/docker-stack.yml is missing"
+    assert f"error: {gone} -> make deploy WITH=\n" in said
+    listed = ("docker", "secret", "ls", "--format={{.Name}}")
+    assert "alert-webhook" in site.run(*listed).stdout
+    site.make("deploy", "WITH=", APP_REPLICAS="1")
+    services = site.run("docker", "service", "ls", "--format={{.Name}}").stdout.split()
+    assert sorted(services) == [f"{site.name}_{service}" for service in CORE]
+    names = site.run(*listed).stdout
+    assert "alert-webhook" not in names
+    assert "watchdog" not in names
