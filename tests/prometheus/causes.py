@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
+from clone import wait_until
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,31 @@ def deaf_receiver(room) -> Iterator[None]:
         room.receiver.status = 200
 
 
+@contextmanager
+def full_disk(room) -> Iterator[None]:
+    """A file that leaves four percent of the disk Docker is on; it is reserved and not written."""
+    script = """
+import os, sys
+disk = os.statvfs("/fill")
+with open("/fill/file", "wb") as file:
+    os.posix_fallocate(file.fileno(), 0, (disk.f_bavail - disk.f_blocks // 25) * disk.f_frsize)
+print("full", flush=True)
+sys.stdin.read()
+"""
+    volume, image = f"{room.stack.name}_fill", room.stack.inspect("app")[0]["Image"]
+    command = ("docker", "run", "--rm", "--interactive", "--user=0", f"--volume={volume}:/fill")
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(
+            (*command, image, "python", "-c", script), stdin=pipe, stdout=pipe, text=True
+        ) as process:
+            assert process.stdout.readline() == "full\n"
+            yield
+            process.stdin.close()
+    finally:
+        room.stack.run("docker", "volume", "rm", volume)
+
+
 BURNS = {
     "ErrorBudgetBurnsFast",
     "ErrorBudgetBurns",
@@ -222,6 +248,21 @@ CAUSES = {
     "the receiver does not take them": Cause(deaf_receiver, {"AlertsNotDelivered"}),
 }
 
-# What no test can bring about on a machine that is used for other things, and what looks at hours:
-# cases of promtool alone.
-NOT_MADE_REAL = {"DiskFillsUp", "DiskFull", "MachineShortOfMemory", "MetricsNotStored"}
+# Cases of promtool alone: what looks at hours, and what nobody does to a machine that is used.
+NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored"}
+# soak_disk.py: as long as it lasts, others on this machine have little room.
+ON_REQUEST = {"the disk is full": Cause(full_disk, {"DiskFull"})}
+
+
+def check(room, cause: Cause) -> None:
+    """It makes its alerts fire and no others, people are told, and told of its end."""
+    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet")
+    before = len(room.receiver.alerts)
+    told = cause.fires - cause.inhibited
+    with cause.bring_about(room):
+        wait_until(lambda: room.firing() - {"Watchdog"} == cause.fires, 60, cause.fires)
+        if room.receiver.status == 200:
+            wait_until(lambda: told <= room.receiver.names("firing", before), 30, "people told")
+    wait_until(lambda: told <= room.receiver.names("resolved", before), 60, "told of its end")
+    assert room.receiver.names("firing", before) == told
+    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet again")

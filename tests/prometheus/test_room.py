@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import yaml
-from causes import CAUSES, NOT_MADE_REAL
+from causes import CAUSES, NOT_MADE_REAL, ON_REQUEST, check
 from clone import ROOT, wait_until
 from load import Load
 
@@ -151,21 +151,12 @@ def test_every_alert_says_what_to_do_and_is_tested(rule):
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_alerts_fire_for_their_cause_alone_and_end_with_it(room, name):
-    cause = CAUSES[name]
-    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet")
-    before = len(room.receiver.alerts)
-    told = cause.fires - cause.inhibited
-    with cause.bring_about(room):
-        wait_until(lambda: room.firing() - {"Watchdog"} == cause.fires, 60, cause.fires)
-        if room.receiver.status == 200:
-            wait_until(lambda: told <= room.receiver.names("firing", before), 30, "people told")
-    wait_until(lambda: told <= room.receiver.names("resolved", before), 60, "told of its end")
-    assert room.receiver.names("firing", before) == told
-    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet again")
+    check(room, CAUSES[name])
 
 
 def test_every_alert_is_made_real_or_said_not_to_be():
-    real = {alert for cause in CAUSES.values() for alert in cause.fires}
+    causes = [*CAUSES.values(), *ON_REQUEST.values()]
+    real = {alert for cause in causes for alert in cause.fires}
     assert real | NOT_MADE_REAL | {"Watchdog"} == {rule["alert"] for rule in ALERTS}
 
 
