@@ -63,7 +63,10 @@ def remove():
 
 
 def be_another():
-    """In a process that a worker forks: two may not write to the same files."""
+    """In a process that a worker forks: two may not write to the same files.
+
+    Those of such children stay until the container ends: few and long-lived ones are what fits.
+    """
     global slot  # noqa: PLW0603
     slot = f"{slot}-child-{os.getpid()}"
 

@@ -25,17 +25,19 @@ stand_in() {
   echo "stand-in/$name:${hash:0:12}"
 }
 
-# Prints NAME_IMAGE=stand-in for each pinned image, NAME_IMAGE= where there is none.
+# has_stand_in LINE, of NAME_IMAGE=image
+has_stand_in() { [ -d "$(folder_of "$1")" ]; }
+folder_of() {
+  local variable=${1%%=*}
+  echo "images/$(basename "${variable,,}" _image)"
+}
+
+# Prints NAME_IMAGE=stand-in for each image that has one.
 stand_ins() {
-  local line variable folder
-  for line in $pinned; do
-    variable=${line%%=*}
-    folder=images/$(basename "${variable,,}" _image)
-    if [ -d "$folder" ]; then
-      echo "$variable=$(stand_in "$(basename "$folder")" "$folder"/*)"
-    elif ! have "${line#*=}"; then
-      echo "$variable="
-    fi
+  local line folder
+  for line in $replaceable; do
+    folder=$(folder_of "$line")
+    echo "${line%%=*}=$(stand_in "$(basename "$folder")" "$folder"/*)"
   done
 }
 
@@ -51,7 +53,7 @@ build_stand_ins() {
   for line in $stand_ins; do
     image=${line#*=}
     name=${image#*/}
-    if [ -z "$image" ] || have "$image"; then continue; fi
+    have "$image" && continue
     have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
     quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" ||
@@ -59,11 +61,17 @@ build_stand_ins() {
   done
 }
 
-# each TEST LINES: does TEST hold for the image of every NAME_IMAGE=image line that names one?
+# each TEST LINES: does TEST hold for the image of every NAME_IMAGE=image line?
 each() {
   local line
-  for line in $2; do
-    [ -z "${line#*=}" ] || "$1" "${line#*=}" || return 1
+  for line in $2; do "$1" "${line#*=}" || return 1; done
+}
+
+# without TEST: prints NAME_IMAGE= for those without a stand-in for which TEST does not hold.
+without() {
+  local line
+  for line in $irreplaceable; do
+    "$1" "${line#*=}" || echo "${line%%=*}="
   done
 }
 
@@ -73,23 +81,31 @@ use_stand_ins() {
   build_stand_ins
   say "base images: stand-ins from Debian packages ($1); see docs/no-registry.md" >&2
   echo "$stand_ins"
+  without have
 }
 
 # The one place of an image's version is the first line of the Dockerfile that uses it.
 pinned=$(sed -nE 's/^ARG ([A-Z_]+_IMAGE=.+)/\1/p' "$@")
+replaceable='' irreplaceable=''
+for line in $pinned; do
+  if has_stand_in "$line"; then replaceable+="$line "; else irreplaceable+="$line "; fi
+done
 
 case "${BASE_IMAGES:-auto}" in
   registry)
-    each pull "$pinned" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
+    each pull "$replaceable" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
       'check the network and docker login, or allow stand-ins (docs/no-registry.md): BASE_IMAGES=debian'
+    without pull
     ;;
   debian) use_stand_ins 'BASE_IMAGES=debian' ;;
   auto)
-    if each have "$pinned"; then
-      :
-    elif stand_ins=$(stand_ins 2>/dev/null) && each have "$stand_ins"; then
+    if each have "$replaceable"; then
+      without pull
+    elif stand_ins=$(stand_ins) && each have "$stand_ins"; then
       use_stand_ins 'built when no registry answered; BASE_IMAGES=registry asks again'
-    elif ! each pull "$pinned"; then
+    elif each pull "$replaceable"; then
+      without pull
+    else
       use_stand_ins "no registry answers: ${pull_error##*$'\n'}"
     fi
     ;;

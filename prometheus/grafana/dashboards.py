@@ -32,6 +32,8 @@ HERE = Path(__file__).parent / "dashboards"
 # provisioning/datasources/prometheus.yml
 DATA_SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 WIDTH = 24  # of the grid
+# Of nginx's answers, as in ../server/rules/recording.yml.
+ERRORS = 'status=~"5..", status!~"501|505"'
 
 Query = tuple[str, str]
 
@@ -304,7 +306,7 @@ def edge():
         number(
             "Errors",
             "percentunit",
-            share(f'{answers}{{status=~"5.."}}', answers),
+            share(f"{answers}{{{ERRORS}}}", answers),
             "5xx of all; those that nginx gives in place of the application are in here.",
             (0.001, 0.01),
         ),
@@ -362,7 +364,7 @@ def edge():
 def slo():
     budget = "(1 - scalar(slo:availability:target))"
     answers = "nginx_http_requests_total"
-    spent = f'sum(increase({answers}{{status=~"5.."}}[30d])) or vector(0)'
+    spent = f"sum(increase({answers}{{{ERRORS}}}[30d])) or vector(0)"
     asked = f"sum(increase({answers}[30d])) > 0"
     errors = "slo:errors:ratio_rate"
     windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")

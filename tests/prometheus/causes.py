@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
+import raw
 from clone import wait_until
 
 
@@ -81,15 +82,52 @@ def dying_workers(room) -> Iterator[None]:
 
 @contextmanager
 def scaled(room, number: int) -> Iterator[None]:
+    """One after the other, so that each starts soon."""
+
     def scale(to: int) -> None:
         command = ("up", "--detach", "--no-build", "--no-recreate", "--wait")
         room.stack.compose(*command, "--scale", f"app={to}", "app")
 
-    scale(number)
     try:
+        for to in range(2, number + 1):
+            scale(to)
         yield
     finally:
         scale(1)
+
+
+@contextmanager
+def held_connections(room, number: int) -> Iterator[None]:
+    """Uploads from one address that never end. The application knows nothing of them."""
+    stop, tls = threading.Event(), room.stack.tls()
+    upload = b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+
+    def trickle() -> None:
+        with raw.connect(room.stack, tls) as connection:
+            connection.sendall(upload)
+            while not stop.wait(1):
+                connection.sendall(b"x")
+
+    threads = [threading.Thread(target=trickle) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        with asking(room, "/diagnostics/hello", 1):
+            yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def nonsense(room) -> Iterator[None]:
+    """What is no HTTP that nginx knows, time and again, until nginx has counted a hundred."""
+    request = b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"
+    for _ in range(100):
+        raw.exchange(raw.handshake(room.stack), request)
+    wait_until(lambda: room.value('nginx_http_requests_total{status="505"}') >= 100, 10, "505")
+    yield
 
 
 @contextmanager
@@ -198,6 +236,11 @@ CAUSES = {
         lambda room: room.stack.paused("node-exporter"),
         {"TargetDown"},
     ),
+    "the blackbox exporter is stopped": Cause(
+        lambda room: stopped(room, "blackbox-exporter"),
+        {"TargetDown"},
+    ),
+    "a scanner sends nonsense": Cause(nonsense, set()),
     "the application is stopped": Cause(
         # Not SiteDown as well: nginx shows the page that it has kept.
         lambda room: stopped(room, "app"),
@@ -214,7 +257,7 @@ CAUSES = {
     "a replica drains": Cause(draining, {"NotReady"}),
     "the application fails": Cause(
         lambda room: asking(room, "/diagnostics/error", 2),
-        {"ManyErrors", *BURNS},
+        {"ManyErrors", "RouteFails", *BURNS},
         frozenset(BURNS - {"ErrorBudgetBurnsFast"}),
     ),
     "a route is slow": Cause(
@@ -232,7 +275,7 @@ CAUSES = {
     ),
     "a leak": Cause(holding_memory, {"MemoryNearLimit"}),
     "one client asks for too much": Cause(
-        lambda room: asking(room, "/diagnostics/work?ms=100", 20, "POST"),
+        lambda room: held_connections(room, 16),
         {"RequestsRejected"},
     ),
     "a certificate for ten days": Cause(
@@ -249,7 +292,7 @@ CAUSES = {
 }
 
 # Cases of promtool alone: what looks at hours, and what nobody does to a machine that is used.
-NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored"}
+NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "TargetMissing"}
 # soak_disk.py: as long as it lasts, others on this machine have little room.
 ON_REQUEST = {"the disk is full": Cause(full_disk, {"DiskFull"})}
 

@@ -122,5 +122,10 @@ def serve(tmp_path):
 
     yield start
     for server in servers:
-        server.process.kill()
-        server.process.wait()
+        # Without waiting for requests; it removes what it has in memory.
+        server.process.send_signal(signal.SIGINT)
+        try:
+            server.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            server.process.wait()
