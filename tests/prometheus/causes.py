@@ -269,18 +269,10 @@ CAUSES = {
         {"ThreadsBusy"},
     ),
     "workers die": Cause(dying_workers, {"WorkersRestart"}),
-    "containers come and go": Cause(
-        lambda room: scaled(room, 4),
-        {"ReplicasRestart"},
-    ),
     "a leak": Cause(holding_memory, {"MemoryNearLimit"}),
     "one client asks for too much": Cause(
         lambda room: held_connections(room, 16),
         {"RequestsRejected"},
-    ),
-    "a certificate for ten days": Cause(
-        lambda room: certificate_for(room, 10),
-        {"CertificateExpiresSoon"},
     ),
     "a certificate for two days": Cause(
         lambda room: certificate_for(room, 2),
@@ -288,13 +280,23 @@ CAUSES = {
         frozenset({"CertificateExpiresSoon"}),
     ),
     "a rule that joins the wrong": Cause(wrong_rule, {"RulesFail"}),
-    "the receiver does not take them": Cause(deaf_receiver, {"AlertsNotDelivered"}),
 }
 
 # Cases of promtool alone: what looks at hours, and what nobody does to a machine that is used.
 NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "TargetMissing"}
-# soak_disk.py: as long as it lasts, others on this machine have little room.
-ON_REQUEST = {"the disk is full": Cause(full_disk, {"DiskFull"})}
+# In soak_causes.py; as long as the disk is full, others on this machine have little room.
+ON_REQUEST = {
+    "the disk is full": Cause(full_disk, {"DiskFull"}),
+    "containers come and go": Cause(
+        lambda room: scaled(room, 4),
+        {"ReplicasRestart"},
+    ),
+    "a certificate for ten days": Cause(
+        lambda room: certificate_for(room, 10),
+        {"CertificateExpiresSoon"},
+    ),
+    "the receiver does not take them": Cause(deaf_receiver, {"AlertsNotDelivered"}),
+}
 
 
 def check(room, cause: Cause) -> None:

@@ -91,12 +91,12 @@ def shorten(stack: Clone) -> None:
         ],
         "server/rules/recording.yml": [(r"\[\d+[mhd]\]", "[10s]")],
         "server/rules/alerts.yml": [
-            (r"for: \d+[mh]$", "for: 10s"),
+            # What is stopped in good order does not answer for a moment.
+            (r"for: (2|5|10)m$", "for: 10s"),
+            (r"for: (1|15)m$|for: \d+h$", "for: 5s"),
             # Alertmanager tries for ten seconds before it counts a failure.
-            (r"(failed_total)\[15m\]", r"\1[30s]"),
+            (r"\[(10|15)m\]", "[30s]"),
             (r"(_total.*)\[(2m|5m|1h|6h|1d|3d)\]", r"\1[10s]"),
-            (r"\[5m\]", "[10s]"),
-            (r"\[10m\]", "[30s]"),
         ],
         "alertmanager/alertmanager.yml": [
             (r"group_wait: .*", "group_wait: 1s"),

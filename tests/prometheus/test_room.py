@@ -191,7 +191,6 @@ def test_the_application_does_not_notice_that_prometheus_has_no_disk_left(room):
             wait_until(lambda: room.active() == set(), 60, "no watchdog any more")
             with Load(room.stack) as load:
                 load.carry_on(200)
-            assert room.active() == set()
         assert load.failed == [], load.summary
         wait_until(lambda: (room.value(f"sum({ECHO})") or 0) >= 200, 30, "scrapes again")
     wait_until(lambda: (room.value(kept) or 0) >= before, 30, "what was there before")
