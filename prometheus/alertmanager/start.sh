@@ -4,10 +4,10 @@ set -eu
 
 configuration=/tmp/alertmanager.yml
 cp /etc/alertmanager/alertmanager.yml "$configuration"
-for secret in alert_webhook_url dead_mans_switch_url; do
-  if ! grep -q '[^[:space:]]' "/run/secrets/$secret"; then
-    echo "secrets/$secret is empty: nobody is told (prometheus/README.md)" >&2
-    sed -i "/$secret/d" "$configuration"
+grep -o '/run/secrets/[a-z0-9_]*' /etc/alertmanager/alertmanager.yml | while read -r secret; do
+  if ! grep -q '[^[:space:]]' "$secret"; then
+    echo "secrets/${secret##*/} is empty: nobody is told that way (prometheus/receivers.md)" >&2
+    sed -i "\\#$secret#d" "$configuration"
   fi
 done
 # One is enough here: without an address for others like it.

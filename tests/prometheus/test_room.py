@@ -137,6 +137,22 @@ def test_who_is_told(room, labels, receiver):
     assert answer.stdout.strip() == receiver, answer.stderr
 
 
+def test_the_receivers_that_the_page_shows_are_right(room):
+    (example,) = re.findall(r"```yaml\n(.*?)```", (PROMETHEUS / "receivers.md").read_text(), re.S)
+    (top,) = re.findall(r"`(global: .*?)`", (PROMETHEUS / "receivers.md").read_text(), re.S)
+    text = (PROMETHEUS / "alertmanager/alertmanager.yml").read_text()
+    people = re.compile(r"  - name: people\n(    .*\n)+")
+    assert people.search(text)
+    file = room.stack.folder / "example.yml"
+    file.write_text(f"{top}\n{people.sub(example, text)}")
+    image = room.stack.inspect("alertmanager")[0]["Config"]["Image"]
+    room.stack.run(
+        *("docker", "run", "--rm", "--network=none", "--entrypoint=amtool"),
+        *(f"--volume={file}:/example.yml:ro", image, "check-config", "/example.yml"),
+    )
+    file.unlink()
+
+
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_every_alert_says_what_to_do_and_is_tested(rule):
     name = rule["alert"]
