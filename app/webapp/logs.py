@@ -9,11 +9,13 @@ import collections
 import contextlib
 import fcntl
 import io
+import itertools
 import json
 import logging
 import math
 import os
 import re
+import secrets
 import sys
 import threading
 import time
@@ -32,7 +34,7 @@ LONGEST_TEXT = 8192  # a message or a stack trace
 SHORT = 512  # any of these, in a line that is too long otherwise
 # Docker cuts lines in pieces of 16 kB (moby, daemon/logger/copier.go).
 LONGEST_LINE = 16_000
-ESSENTIAL = ("@timestamp", "log", "message", "ecs", "service", "process", "error")
+ESSENTIAL = ("@timestamp", "log", "message", "ecs", "service", "process", "event", "error")
 DEEPEST = 6
 
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
@@ -43,6 +45,10 @@ LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName", "ecs", "json_line",
 }  # fmt: skip
+
+# Of event.id, by which a line that is sent twice is known: of this process, and of the line.
+process_id = secrets.token_hex(8)
+numbers = itertools.count(1)
 
 encode = json.JSONEncoder(
     ensure_ascii=True,
@@ -60,6 +66,18 @@ def encode_any(fields):
         return encode(safe(fields, longest=2 * LONGEST_TEXT))
     # An escaped surrogate: half of an emoji, or alone and no Unicode text.
     return encode(safe(fields, longest=2 * LONGEST_TEXT)) if r"\ud" in line else line
+
+
+def event_id():
+    return f"{process_id}-{next(numbers)}"
+
+
+def be_another():
+    global process_id  # noqa: PLW0603 (one a process)
+    process_id = secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=be_another)
 
 
 def clip(value, longest=LONGEST_VALUE):
@@ -138,7 +156,8 @@ class JSONFormatter(logging.Formatter):
             try:
                 record.json_line = self.line(record)
             except Exception as error:
-                record.json_line = encode({"message": f"log record lost: {type(error).__name__}"})
+                text = f"log record lost: {type(error).__name__}"
+                record.json_line = encode({"message": text, "event": {"id": event_id()}})
         return record.json_line
 
     def line(self, record):
@@ -148,11 +167,14 @@ class JSONFormatter(logging.Formatter):
             fields = safe(self.fields(record, SHORT), longest=SHORT + 64, most=20)
             line = encode(fields)
         if len(line) > LONGEST_LINE:
+            fields["event"] = {"id": fields["event"]["id"]}
             line = encode({name: fields[name] for name in ESSENTIAL if name in fields})
         return line
 
     def fields(self, record, longest=LONGEST_TEXT):
         level = LEVELS.get(record.levelno) or record.levelname.lower()
+        # On all lines, shipped or not: any of them may be sent to Logstash later.
+        event = {"id": event_id(), "dataset": "app"}
         fields = {
             "@timestamp": self.timestamp(record.created),
             "log": {"level": level, "logger": record.name},
@@ -160,10 +182,11 @@ class JSONFormatter(logging.Formatter):
             "ecs": {"version": ECS_VERSION},
             "service": self.service,
             "process": {"pid": record.process},
-            "event": {"dataset": "app"},
+            "event": event,
         }
         if ecs := record.__dict__.get("ecs"):
             fields.update(ecs)
+            fields["event"] = event | fields["event"] | {"id": event["id"]}
         elif has_request_context():
             fields.update(request_fields(request.environ))
         if record.exc_info and record.exc_info[0]:

@@ -112,7 +112,9 @@ def test_no_value_breaks_a_line(value):
 
 def test_a_record_that_cannot_be_formatted_still_leaves_a_line(monkeypatch):
     monkeypatch.setattr(FORMATTER, "timestamp", lambda created: 1 / 0)
-    assert line() == {"message": "log record lost: ZeroDivisionError"}
+    entry = line()
+    assert entry["event"]["id"]
+    assert entry["message"] == "log record lost: ZeroDivisionError"
 
 
 def test_wrong_arguments_are_shown_and_not_raised():
@@ -197,6 +199,7 @@ def test_access_line_has_everything(access):
     (entry,) = access(environ())
     for name in ("@timestamp", "service", "process", "ecs"):
         assert entry.pop(name)
+    assert entry["event"].pop("id")
     assert entry == {
         "log": {"level": "info", "logger": "gunicorn.access"},
         "message": "GET /a%20b 200",
@@ -254,6 +257,33 @@ def test_long_values_are_clipped(access):
 )  # fmt: skip
 def test_an_invalid_traceparent_is_ignored(header):
     assert "trace" not in logs.request_fields({"HTTP_TRACEPARENT": header})
+
+
+# event.id
+
+
+def test_every_line_has_an_id_of_its_own():
+    access = {"event": {"dataset": "app.access", "id": "the client's"}}
+    huge = {"event": {f"key{n}": "x" * 3000 for n in range(100)}}
+    entries = [line(), line(ecs=access), line(ecs=huge), line(a=["é" * 5000] * 50)]
+    assert len({entry["event"]["id"] for entry in entries} - {"the client's"}) == 4
+    assert access["event"]["id"] == "the client's"
+
+
+def test_a_forked_process_has_other_ids():
+    code = """
+import os
+from webapp import logs
+print(logs.event_id(), flush=True)
+if child := os.fork():
+    os.waitpid(child, 0)
+print(logs.event_id(), flush=True)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=APP, check=True, capture_output=True, text=True
+    )
+    first, of_child, of_parent = (text.partition("-")[0] for text in answer.stdout.split())
+    assert first == of_parent != of_child
 
 
 # In the application
