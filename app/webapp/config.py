@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import secrets
+import ssl
 import sys
 
 EX_CONFIG = 78  # sysexits(3)
@@ -66,12 +67,15 @@ class Reader:
         self.refuse(name, f"{value!r} is not a whole number from {low} to {high}; set {name}={low}")
         return default
 
-    def size(self, name, default):
+    def size(self, name, default, least=1):
         """A size in nginx's syntax, in bytes. 0 is refused: nginx takes it for "no limit"."""
         value = self.text(name, default)
         match = SIZE.fullmatch(value)
-        if match and int(match[1]):
-            return int(match[1]) * UNITS[match[2].lower()]
+        if match and (size := int(match[1]) * UNITS[match[2].lower()]) >= least:
+            return size
+        if match and least > 1:
+            self.refuse(name, f"{value!r} is too small; set {name}={default}, at least {least}")
+            return None
         self.refuse(name, f"{value!r} is not a size; write digits and k, m or g: {name}={default}")
         return None
 
@@ -88,6 +92,27 @@ class Reader:
                     " spaces (xn--... for other alphabets)",
                 )
         return names
+
+    def host(self, name):
+        names = self.hosts(name)
+        if len(names) > 1:
+            self.refuse(name, f"has {len(names)} names; write one")
+        return names[0] if names else None
+
+    def certificates(self, name, tls):
+        path = self.text(name)
+        if path and tls != "on":
+            self.refuse(name, "is set, and TLS is off; set LOGSTASH_TLS=on")
+        elif path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except OSError as error:  # ssl.SSLError is one
+                self.refuse(
+                    name,
+                    f"cannot load {path!r} ({error.strerror}); it must be a file of PEM"
+                    f" certificates, readable by uid {os.getuid()}",
+                )
+        return path
 
     def secret(self, name):
         """The variable, or the content of the file that NAME_FILE names; "" where there is none.
@@ -161,6 +186,7 @@ def load(environ):
         for old in fallbacks:
             read.check_key("SECRET_KEY_FALLBACKS", old)
 
+    tls = read.choice("LOGSTASH_TLS", ("off", "on"), "off")
     max_body = read.size("MAX_BODY_SIZE", "10m")
 
     settings = {
@@ -170,6 +196,13 @@ def load(environ):
         "SERVICE_NAME": read.text("SERVICE_NAME", "webapp"),
         "LOG_FORMAT": read.choice("LOG_FORMAT", LOG_FORMATS, "json"),
         "LOG_LEVEL": read.choice("LOG_LEVEL", LOG_LEVELS, "info"),
+        "LOGSTASH_HOST": read.host("LOGSTASH_HOST"),
+        "LOGSTASH_PORT": read.number("LOGSTASH_PORT", 5959, 1, 65535),
+        "LOGSTASH_TLS": tls,
+        "LOGSTASH_CA_FILE": read.certificates("LOGSTASH_CA_FILE", tls),
+        # In memory, in each worker. The least is a multiple of what is sent at once.
+        "LOGSTASH_QUEUE_SIZE": read.size("LOGSTASH_QUEUE_SIZE", "8m", 65536),
+        "LOGSTASH_RESEND_SIZE": read.size("LOGSTASH_RESEND_SIZE", "1m", 65536),
         "PORT": read.number("PORT", 8000, 1, 65535),
         "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
         "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),

@@ -335,8 +335,11 @@ def capture_prints():
         sys.stderr = Printed(logging.getLogger("stderr"), logging.WARNING)
 
 
-def configure(settings):
-    """Point the root logger at stdout. Called again, it replaces what it did before."""
+def configure(settings, serving=False):
+    """Point the root logger at stdout. Called again, it replaces what it did before.
+
+    serving: this process has an application, and does not fork workers.
+    """
     handler = Stdout()
     if settings["LOG_FORMAT"] == "json":
         handler.setFormatter(JSONFormatter(settings["SERVICE_NAME"], settings["APP_VERSION"]))
@@ -345,6 +348,10 @@ def configure(settings):
 
     root = logging.getLogger()
     root.handlers = [old for old in root.handlers if not isinstance(old, Stdout)] + [handler]
+    if settings["LOGSTASH_HOST"]:
+        from . import shipping  # noqa: PLC0415 (no cost and no metrics where it is off)
+
+        shipping.configure(settings, serving)
     root.setLevel(settings["LOG_LEVEL"].upper())
     logging.captureWarnings(True)
     # Otherwise a failing handler prints a stack trace for every record.
@@ -358,5 +365,5 @@ def remember_route():
 
 
 def init_app(app):
-    configure(app.config)
+    configure(app.config, serving=True)
     app.before_request(remember_route)

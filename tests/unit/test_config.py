@@ -25,6 +25,7 @@ def test_defaults_are_those_of_production():
     assert settings["MAX_CONTENT_LENGTH"] == 10 * 1024**2
     assert settings["LOG_FORMAT"] == "json"
     assert settings["SESSION_COOKIE_SECURE"]
+    assert settings["LOGSTASH_HOST"] is None
 
 
 def test_empty_variables_count_as_unset():
@@ -67,6 +68,12 @@ def test_hosts_are_separated_by_spaces_or_commas():
     settings = load(SERVER_NAME="Example.com, www.example.com .example.org 10.0.0.1")
     hosts = ["example.com", "www.example.com", ".example.org", "10.0.0.1"]
     assert settings["TRUSTED_HOSTS"] == hosts
+
+
+@pytest.mark.parametrize("path", ["/nowhere/ca.pem", "/", __file__])
+def test_certificates_that_cannot_be_loaded(path):
+    with pytest.raises(config.ConfigError, match=f"LOGSTASH_CA_FILE: cannot load '{path}'"):
+        load(LOGSTASH_TLS="on", LOGSTASH_CA_FILE=path)
 
 
 def test_rooms_that_are_on():
@@ -113,6 +120,14 @@ REFUSED = [
     ("SERVER_NAME", "bücher.example"),
     ("SERVER_NAME", "*.example.com"),
     ("SERVER_NAME", "a" * 64),
+    ("LOGSTASH_HOST", "logstash:5959"),
+    ("LOGSTASH_HOST", "one two"),
+    ("LOGSTASH_PORT", "0"),
+    ("LOGSTASH_TLS", "yes"),
+    ("LOGSTASH_CA_FILE", "/nowhere/ca.pem"),
+    ("LOGSTASH_QUEUE_SIZE", "63k"),
+    ("LOGSTASH_RESEND_SIZE", "1"),
+    ("LOGSTASH_RESEND_SIZE", "many"),
 ]
 
 
