@@ -240,7 +240,6 @@ CAUSES = {
         lambda room: stopped(room, "blackbox-exporter"),
         {"TargetDown"},
     ),
-    "a scanner sends nonsense": Cause(nonsense, set()),
     "the application is stopped": Cause(
         # Not SiteDown as well: nginx shows the page that it has kept.
         lambda room: stopped(room, "app"),
@@ -255,25 +254,7 @@ CAUSES = {
         {"SiteDown", "TargetDown"},
     ),
     "a replica drains": Cause(draining, {"NotReady"}),
-    "the application fails": Cause(
-        lambda room: asking(room, "/diagnostics/error", 2),
-        {"ManyErrors", "RouteFails", *BURNS},
-        frozenset(BURNS - {"ErrorBudgetBurnsFast"}),
-    ),
-    "a route is slow": Cause(
-        lambda room: asking(room, "/diagnostics/work?ms=1200", 2),
-        {"SlowRoute"},
-    ),
-    "more requests than threads": Cause(
-        lambda room: asking(room, "/diagnostics/work?ms=300", 12, "POST"),
-        {"ThreadsBusy"},
-    ),
-    "workers die": Cause(dying_workers, {"WorkersRestart"}),
     "a leak": Cause(holding_memory, {"MemoryNearLimit"}),
-    "one client asks for too much": Cause(
-        lambda room: held_connections(room, 16),
-        {"RequestsRejected"},
-    ),
     "a certificate for two days": Cause(
         lambda room: certificate_for(room, 2),
         {"CertificateExpires", "CertificateExpiresSoon"},
@@ -286,6 +267,25 @@ CAUSES = {
 NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "TargetMissing"}
 # In soak_causes.py; as long as the disk is full, others on this machine have little room.
 ON_REQUEST = {
+    "a scanner sends nonsense": Cause(nonsense, set()),
+    "the application fails": Cause(
+        lambda room: asking(room, "/diagnostics/error", 2),
+        {"ManyErrors", "RouteFails", *BURNS},
+        frozenset(BURNS - {"ErrorBudgetBurnsFast"}),
+    ),
+    "a route is slow": Cause(
+        lambda room: asking(room, "/diagnostics/work?ms=1200", 2),
+        {"SlowRoute"},
+    ),
+    "more requests than threads": Cause(
+        lambda room: asking(room, "/diagnostics/work?ms=300", 15, "POST"),
+        {"ThreadsBusy"},
+    ),
+    "workers die": Cause(dying_workers, {"WorkersRestart"}),
+    "one client asks for too much": Cause(
+        lambda room: held_connections(room, 16),
+        {"RequestsRejected"},
+    ),
     "the disk is full": Cause(full_disk, {"DiskFull"}),
     "containers come and go": Cause(
         lambda room: scaled(room, 4),

@@ -91,9 +91,8 @@ def shorten(stack: Clone) -> None:
         ],
         "server/rules/recording.yml": [(r"\[\d+[mhd]\]", "[10s]")],
         "server/rules/alerts.yml": [
-            # What is stopped in good order does not answer for a moment.
-            (r"for: (2|5|10)m$", "for: 10s"),
-            (r"for: (1|15)m$|for: \d+h$", "for: 5s"),
+            # All the same, or those that others inhibit would come before these.
+            (r"for: \d+[mh]$", "for: 10s"),
             # Alertmanager tries for ten seconds before it counts a failure.
             (r"\[(10|15)m\]", "[30s]"),
             (r"(_total.*)\[(2m|5m|1h|6h|1d|3d)\]", r"\1[10s]"),
