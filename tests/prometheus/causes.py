@@ -29,17 +29,10 @@ def stopped(room, service: str) -> Iterator[None]:
 
 
 @contextmanager
-def asking(room, path: str, clients: int, method: str = "GET") -> Iterator[None]:
-    """As many clients, each asking again as soon as it has its answer."""
-    stop, tls = threading.Event(), room.stack.tls()
-
-    def ask() -> None:
-        with httpx.Client(base_url=room.stack.url, verify=tls, timeout=40) as client:
-            while not stop.is_set():
-                with suppress(httpx.HTTPError):
-                    client.request(method, path)
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
+def meanwhile(work: Callable[[threading.Event], None], number: int = 1) -> Iterator[None]:
+    """So many threads at the same work, until it sees the event at the end of the block."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(stop,)) for _ in range(number)]
     for thread in threads:
         thread.start()
     try:
@@ -48,6 +41,19 @@ def asking(room, path: str, clients: int, method: str = "GET") -> Iterator[None]
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def asking(room, path: str, clients: int, method: str = "GET"):
+    """As many clients, each asking again as soon as it has its answer."""
+    tls = room.stack.tls()
+
+    def ask(stop: threading.Event) -> None:
+        with httpx.Client(base_url=room.stack.url, verify=tls, timeout=40) as client:
+            while not stop.is_set():
+                with suppress(httpx.HTTPError):
+                    client.request(method, path)
+
+    return meanwhile(ask, clients)
 
 
 @contextmanager
@@ -59,25 +65,17 @@ def draining(room) -> Iterator[None]:
         room.stack.execute("app", "rm", "/tmp/draining")  # noqa: S108
 
 
-@contextmanager
-def dying_workers(room) -> Iterator[None]:
+def dying_workers(room):
     """A worker is killed whenever the one killed before has a successor."""
-    stop = threading.Event()
 
-    def kill() -> None:
+    def kill(stop: threading.Event) -> None:
         while not stop.is_set():
             children = room.stack.children("app")
             if len(children) == 2:
                 script = f"import os; os.kill({children[0]}, 9)"
                 room.stack.execute("app", "python", "-c", script, check=False)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return meanwhile(kill)
 
 
 @contextmanager
@@ -99,35 +97,35 @@ def scaled(room, number: int) -> Iterator[None]:
 @contextmanager
 def held_connections(room, number: int) -> Iterator[None]:
     """Uploads from one address that never end. The application knows nothing of them."""
-    stop, tls = threading.Event(), room.stack.tls()
+    tls = room.stack.tls()
     upload = b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
-    def trickle() -> None:
+    def trickle(stop: threading.Event) -> None:
         with raw.connect(room.stack, tls) as connection:
             connection.sendall(upload)
             while not stop.wait(1):
                 connection.sendall(b"x")
 
-    threads = [threading.Thread(target=trickle) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
-        with asking(room, "/diagnostics/hello", 1):
-            yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    with meanwhile(trickle, number), asking(room, "/diagnostics/hello", 1):
+        yield
 
 
 @contextmanager
 def nonsense(room) -> Iterator[None]:
-    """What is no HTTP that nginx knows, time and again, until nginx has counted a hundred."""
-    request = b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"
-    for _ in range(100):
-        raw.exchange(raw.handshake(room.stack), request)
-    wait_until(lambda: room.value('nginx_http_requests_total{status="505"}') >= 100, 10, "505")
-    yield
+    """What is no HTTP that nginx knows, more of it than of anything else. No alert even waits."""
+
+    def send(stop: threading.Event) -> None:
+        while not stop.is_set():
+            raw.exchange(raw.handshake(room.stack), b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n")
+
+    share = 'sum(rate(nginx_http_requests_total{status="505"}[10s]))'
+    share += " / sum(rate(nginx_http_requests_total[10s]))"
+    with meanwhile(send):
+        wait_until(lambda: (room.value(share) or 0) > 0.9, 30, "nonsense to be counted")
+        seen = room.value("time()")
+        wait_until(lambda: room.value("time()") > seen + 3, 10, "the rules to see it")
+        assert room.query('ALERTS{alertname!="Watchdog"}') == []
+        yield
 
 
 @contextmanager
