@@ -122,8 +122,8 @@ def nonsense(room) -> Iterator[None]:
     share += " / sum(rate(nginx_http_requests_total[10s]))"
     with meanwhile(send):
         wait_until(lambda: (room.value(share) or 0) > 0.9, 30, "nonsense to be counted")
-        seen = room.value("time()")
-        wait_until(lambda: room.value("time()") > seen + 3, 10, "the rules to see it")
+        seen = room.value("vector(time())")
+        wait_until(lambda: room.value("vector(time())") > seen + 3, 10, "the rules to see it")
         assert room.query('ALERTS{alertname!="Watchdog"}') == []
         yield
 

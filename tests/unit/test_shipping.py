@@ -24,8 +24,9 @@ from receiver import Receiver
 from scrape import total
 from webapp import config, shipping
 
-# Seconds that no call that logs may take. A plain SocketHandler waits for 1 s at each attempt.
-LONGEST_CALL = 0.1
+# Seconds that no call that logs may take: less than any wait for the network here (CONNECT_TIMEOUT is
+# 1 s, as a plain SocketHandler's), more than a busy machine leaves a thread waiting for its turn.
+LONGEST_CALL = 0.5
 
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 
@@ -33,7 +34,7 @@ LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(shipping, "DELAY", 0.01)
-    monkeypatch.setattr(shipping, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(shipping, "CONNECT_TIMEOUT", 1)
     monkeypatch.setattr(shipping, "PATIENCE", 0.1)
     monkeypatch.setattr(shipping, "UNANSWERED", 3)
     monkeypatch.setattr(shipping, "LASTS", 0.5)
@@ -107,7 +108,7 @@ def log(shipper, count, levels=(logging.INFO,), text="x" * 200):
         took.append(time.perf_counter() - begin)
         ids[level].append(re.search(r'"event":\{"id":"([^"]+)"', record.json_line)[1])
     assert max(took) < LONGEST_CALL
-    assert statistics.median(took) < LONGEST_CALL / 100
+    assert statistics.median(took) < LONGEST_CALL / 500
     return ids
 
 
@@ -467,8 +468,9 @@ def test_gunicorn_whose_worker_is_killed_loses_only_what_waited_there(server):
     wait_until(lambda: len(set(children(server)) - {victim}) == 2, 10, "another worker")
     for number in range(50):
         server.get(f"/diagnostics/log?message=second-{number}")
+    # Of the first, those may be missing that waited in the killed worker.
     wait_until(
-        lambda: total(server.get("/metrics").decode(), "app_log_lines_sent_total") > 200,
+        lambda: total(server.get("/metrics").decode(), "app_log_lines_sent_total") >= 100,
         10,
         "lines sent",
     )
