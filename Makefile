@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password clean doctor engine secrets logs ps shell config lint format unit test soak bench dashboards requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test soak bench dashboards requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -51,6 +51,9 @@ rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what 
 
 grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
 	@scripts/grafana-password.sh
+
+replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
+	@python3 scripts/replay.py
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@python3 scripts/clean.py

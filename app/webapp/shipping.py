@@ -219,9 +219,13 @@ class Shipper(TCPLogstashHandler):
             size += len(batch.data)
             self.tried = max(self.tried, number)
         self.finish()
+        self.arrived(self.window[:number])
         del self.window[:number]
         self.tried -= number
         self.share = min(self.share * 2, self.resend_size)
+
+    def arrived(self, batches):
+        """For those who keep the lines elsewhere (forwarder.py)."""
 
     def makeSocket(self, timeout=CONNECT_TIMEOUT):  # noqa: N802 (the base class's)
         sock = super().makeSocket(timeout)

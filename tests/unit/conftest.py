@@ -13,11 +13,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from receiver import Receiver
 
 APP = Path(__file__).resolve().parents[2] / "app"
 sys.path.insert(0, str(APP))
 
-from webapp import create_app, logs  # noqa: E402
+from webapp import create_app, logs, shipping  # noqa: E402
 
 KEY = secrets.token_hex(32)
 
@@ -69,6 +70,48 @@ def stdout(capfd):
 
 
 @pytest.fixture
+def hurry(monkeypatch):
+    """Waits of the sender of log lines, shortened."""
+    monkeypatch.setattr(shipping, "DELAY", 0.01)
+    monkeypatch.setattr(shipping, "CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr(shipping, "PATIENCE", 0.1)
+    monkeypatch.setattr(shipping, "UNANSWERED", 3)
+    monkeypatch.setattr(shipping, "LASTS", 0.5)
+    monkeypatch.setattr(shipping, "KEEPALIVE", dict.fromkeys(shipping.KEEPALIVE, 1))
+    yield
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, shipping.Shipper):
+            end(handler)
+
+
+def end(shipper):
+    """Its thread; without sending what waits."""
+    shipper.deadline = 0
+    shipper.stopping.set()
+    shipper.filled.set()
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def receive():
+    """receive(behaviour, port): a receiver that is killed at the end."""
+    made = []
+
+    def start(*args, **kwargs):
+        made.append(Receiver(*args, **kwargs))
+        return made[-1]
+
+    yield start
+    for receiver in made:
+        receiver.kill()
+
+
+@pytest.fixture
 def formatter():
     return logs.JSONFormatter("shop", "1.2")
 
@@ -77,9 +120,7 @@ class Server:
     """Real gunicorn with the real configuration, on a free port of loopback."""
 
     def __init__(self, folder, **variables):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.out = folder / "stdout"
         self.err = folder / "stderr"
         environ = {name: value for name, value in os.environ.items() if name not in OURS.split()}

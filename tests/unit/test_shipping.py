@@ -18,38 +18,18 @@ import tracemalloc
 import pytest
 import receiver as receivers
 from clone import wait_until
-from conftest import APP, KEY
+from conftest import APP, KEY, end, free_port
 from prometheus_client import REGISTRY
-from receiver import Receiver
 from scrape import total
 from webapp import config, shipping
 
-# Seconds that no call that logs may take: less than any wait for the network here (CONNECT_TIMEOUT is
-# 1 s, as a plain SocketHandler's), more than a busy machine leaves a thread waiting for its turn.
+# Seconds that no call that logs may take: less than any wait for the network here (CONNECT_TIMEOUT
+# is 1 s, as a plain SocketHandler's), more than a busy machine lets a thread wait for its turn.
 LONGEST_CALL = 0.5
 
+pytestmark = pytest.mark.usefixtures("hurry")
+
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch):
-    monkeypatch.setattr(shipping, "DELAY", 0.01)
-    monkeypatch.setattr(shipping, "CONNECT_TIMEOUT", 1)
-    monkeypatch.setattr(shipping, "PATIENCE", 0.1)
-    monkeypatch.setattr(shipping, "UNANSWERED", 3)
-    monkeypatch.setattr(shipping, "LASTS", 0.5)
-    monkeypatch.setattr(shipping, "KEEPALIVE", dict.fromkeys(shipping.KEEPALIVE, 1))
-    yield
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, shipping.Shipper):
-            end(handler)
-
-
-def end(shipper):
-    """Its thread; without sending what waits."""
-    shipper.deadline = 0
-    shipper.stopping.set()
-    shipper.filled.set()
 
 
 @pytest.fixture
@@ -60,20 +40,6 @@ def black_hole():
         except PermissionError:
             pytest.skip("only root can make a socket drop packets")
     return receivers.black_hole
-
-
-@pytest.fixture
-def receive():
-    """receive(behaviour, port): a receiver that is killed at the end."""
-    made = []
-
-    def start(*args, **kwargs):
-        made.append(Receiver(*args, **kwargs))
-        return made[-1]
-
-    yield start
-    for receiver in made:
-        receiver.kill()
 
 
 @pytest.fixture
@@ -110,12 +76,6 @@ def log(shipper, count, levels=(logging.INFO,), text="x" * 200):
     assert max(took) < LONGEST_CALL
     assert statistics.median(took) < LONGEST_CALL / 500
     return ids
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def value(name, **labels):

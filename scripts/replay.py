@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""`make replay SINCE=… [UNTIL=…]`: send to Logstash once more what was logged.
+
+Docker keeps that, for as long as its log files' limits and the containers last: it is the record
+of truth, whatever became of Logstash meanwhile. What Elasticsearch has already is left as it is,
+known by its event.id. In a Swarm every node has the lines of its own containers, so it has to be
+typed on each.
+
+SINCE and UNTIL are moments (2026-01-31T12:00:00Z) or how long ago (90m), as `docker logs` has it.
+"""
+
+import os
+import subprocess
+import sys
+
+import compose
+import doctor
+from compose import last_words, run
+from messages import die, say
+
+SERVICES = ("nginx", "app")
+SENDER = "log-forwarder"
+HOW = "make replay SINCE=2h, or SINCE=2026-01-31T12:00:00Z UNTIL=2026-01-31T13:00:00Z"
+
+
+def main() -> None:
+    doctor.require([[doctor.engine, doctor.plugins], [doctor.configuration]])
+    options = [
+        f"--{name.lower()}={os.environ[name]}" for name in ("SINCE", "UNTIL") if name in os.environ
+    ]
+    if not os.environ.get("SINCE"):
+        die("SINCE is missing: what was written from when on?", HOW)
+    senders = containers(SENDER)
+    if not senders:
+        die(f"no {SENDER} runs here", "make up WITH=logging; in a Swarm, on a node of the stack")
+    sources = [name for service in SERVICES for name in containers(service, "--all")]
+    for source in sources:
+        check = run("docker", "logs", "--tail=0", *options, source)
+        if check.returncode:
+            die(f"docker logs: {last_words(check)}", HOW)
+    say(f"sending what {len(sources)} containers have written")
+    command = [
+        "docker",
+        "exec",
+        "--interactive",
+        senders[0],
+        "python",
+        "-m",
+        "webapp.forwarder",
+        "-",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as sender:  # noqa: S603
+        for source in sources:
+            read = ["docker", "logs", *options, source]
+            subprocess.run(read, stdout=sender.stdin, stderr=subprocess.STDOUT, check=False)  # noqa: S603
+        sender.stdin.close()
+    if sender.returncode:
+        die("not all has arrived", "look at Logstash (make ps; make logs), then type it again")
+
+
+def containers(service: str, *options: str) -> list[str]:
+    """Those of this project on this machine, in Compose or in Swarm."""
+    name = compose.config()["name"]
+    labels = (
+        (f"com.docker.compose.project={name}", f"com.docker.compose.service={service}"),
+        (f"com.docker.swarm.service.name={name}_{service}",),
+    )
+    return [
+        container
+        for filters in labels
+        for container in run(
+            *("docker", "ps", "--quiet", *options),
+            *(f"--filter=label={label}" for label in filters),
+        ).stdout.split()
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit("error: interrupted -> type it again: what has arrived already does no harm")
