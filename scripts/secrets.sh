@@ -24,6 +24,39 @@ make_secret() {
 
 random() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }
 
+key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; }
+
+# The logging room's own authority. Its key signs here, and no container has it.
+authority() {
+  openssl req -x509 -new -key secrets/logging_ca_key -days 3650 -subj '/CN=Flask in production, logging' \
+    -addext 'keyUsage=critical,keyCertSign,cRLSign'
+}
+
+# certificate NAME: for the service of that name, which in a cluster is a client of the others, too.
+certificate() {
+  local extensions="subjectAltName=DNS:$1,DNS:localhost
+basicConstraints=critical,CA:FALSE
+keyUsage=critical,digitalSignature
+extendedKeyUsage=serverAuth,clientAuth"
+  openssl req -new -key "secrets/$1_certificate_key" -subj "/CN=$1" |
+    openssl x509 -req -CA secrets/logging_ca -CAkey secrets/logging_ca_key -days 730 \
+      -set_serial "0x$(openssl rand -hex 16)" -extfile <(echo "$extensions") 2>/dev/null ||
+    die "openssl made no certificate for $1" 'openssl version; 1.1.1 or newer'
+}
+
+# make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the room is on.
+make_certificates() {
+  local name
+  make_secret logging_ca_key key
+  make_secret logging_ca authority
+  for name in "$@"; do
+    make_secret "${name}_certificate_key" key
+    make_secret "${name}_certificate" certificate "$name"
+    openssl x509 -in "secrets/${name}_certificate" -noout -checkend $((30 * 86400)) >/dev/null ||
+      say "secrets/${name}_certificate ends within 30 days: logstash/README.md says how to renew it"
+  done
+}
+
 make_secret secret_key random
 # Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make
 # rotate`). A line end all the same, because Swarm has no empty secrets.
@@ -34,4 +67,11 @@ if [ -d prometheus ]; then
   make_secret dead_mans_switch_url echo
   make_secret grafana_password random
   make_secret grafana_secret_key random
+fi
+if [ -d logstash ]; then
+  make_secret elastic_password random
+  make_secret kibana_password random
+  make_secret logstash_password random
+  make_secret kibana_encryption_key random
+  if command -v openssl >/dev/null; then make_certificates elasticsearch logstash; fi
 fi
