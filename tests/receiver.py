@@ -65,13 +65,13 @@ def vanishing(receiver, connection):
 
 
 class Receiver:
-    def __init__(self, behaviour=whole, port=0, tls=None, entries=None):
+    def __init__(self, behaviour=whole, port=0, tls=None, entries=None, address="127.0.0.1"):
         self.behaviour, self.tls = behaviour, tls
         self.mended = threading.Event()
         self.entries = [] if entries is None else entries
         self.connections = 0
         self.open = set()
-        self.listener = socket.create_server(("127.0.0.1", port))
+        self.listener = socket.create_server((address, port))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -87,7 +87,9 @@ class Receiver:
         rest = b""
         with contextlib.suppress(OSError), connection:
             if self.tls:
+                # Another object, which takes the connection over.
                 connection = self.tls.wrap_socket(connection, server_side=True)
+                self.open.add(connection)
             with connection:
                 for data in self.behaviour(self, connection):
                     *lines, rest = (rest + data).split(b"\n")
@@ -105,6 +107,6 @@ class Receiver:
         for connection in self.open:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.shutdown(socket.SHUT_RD)  # wakes recv()
+                socket.socket.shutdown(connection, socket.SHUT_RD)  # wakes recv()
             connection.close()
         self.mended.set()

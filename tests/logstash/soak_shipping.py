@@ -1,0 +1,65 @@
+"""A hundred thousand lines and a receiver that is killed again and again; and ten minutes without
+one, under load: figures are printed, `pytest -s tests/logstash/soak_shipping.py`.
+"""
+
+import time
+
+from conftest import moment
+from load import Load
+from scrape import total
+
+EVENTS, KILLS = 100_000, 20
+MINUTES = 10
+
+
+def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
+    since = moment()
+    before = shipped.on_stdout()
+    with Load(shipped.stack) as load:
+        shipped.be_killed(KILLS, pause=12)
+        # A line of nginx and one of the application each.
+        load.carry_on(EVENTS // 2)
+    assert load.failed == [], load.summary
+    shipped.settled(300)
+    written, missing = shipped.on_stdout() - before, shipped.missing()
+    dropped = shipped.total("app_log_lines_dropped_total")
+    resent = shipped.total("app_log_lines_resent_total")
+    print(f"\n{len(written)} lines, {KILLS} kills: {len(missing)} missing, {dropped:.0f} counted as"
+          f" dropped, {resent:.0f} sent again; {load.summary}")  # fmt: skip
+    assert len(written) >= EVENTS
+    print(shipped.replay(since))
+    assert shipped.missing() == set()
+    shipped.check_once_each()
+
+
+def test_memory_is_bounded_without_logstash(shipped):
+    """Room for the queues of two workers; and the forwarder, whose lines are nginx's files."""
+    shipped.stop()
+    before, most, used = memory(shipped), {}, 0
+    with Load(shipped.stack) as load:
+        until = time.monotonic() + 60 * MINUTES
+        while time.monotonic() < until:
+            time.sleep(1)
+            for name, size in memory(shipped).items():
+                most[name] = max(most.get(name, 0), size)
+            files = shipped.stack.execute("nginx", "du", "-sm", "/var/log/shipping")
+            used = max(used, int(files.split()[0]))
+    dropped = shipped.total("app_log_lines_dropped_total")
+    grown = {name: (most[name] - before[name]) / 2**20 for name in most}
+    print(f"\nMB more than before, at most: {grown}; nginx's files: {used} MB;"
+          f" {dropped:.0f} lines dropped; {load.summary}")  # fmt: skip
+    assert load.failed == [], load.summary
+    # Two workers, each with a queue of 8 MB, Python's own overhead, and some of everything.
+    assert grown["app"] < 2 * 12 + 16
+    assert grown["log-forwarder"] < 16
+    assert used <= 64 * 0.8
+    shipped.receive()
+    shipped.settled(300)
+
+
+def memory(shipped) -> dict[str, float]:
+    """Resident bytes of all processes."""
+    return {
+        name: total(shipped.metrics(name), "process_resident_memory_bytes")
+        for name in ("app", "log-forwarder")
+    }

@@ -1,0 +1,130 @@
+"""Log lines of the running stack on their way to a real receiver that fails in every way: no
+request notices, and every line arrives or is counted, and is brought back by `make replay`.
+"""
+
+import pytest
+import receiver as receivers
+from clone import wait_until
+from conftest import moment
+from load import Load
+
+
+@pytest.fixture(autouse=True)
+def nobody_receives(shipped):
+    yield
+    shipped.stop()
+
+
+def of_request(shipped, request_id: str) -> dict[str, dict]:
+    """What has arrived about it, by the log it comes from."""
+    return {
+        entry["event"]["dataset"]: entry
+        for entry in list(shipped.entries)
+        if entry.get("http", {}).get("request", {}).get("id") == request_id
+    }
+
+
+def test_nginx_and_the_application_serve_before_anybody_receives(shipped, client):
+    assert client.get("/diagnostics/hello").status_code == 200
+
+
+def test_lines_of_both_arrive_with_the_same_request_id(shipped, client):
+    shipped.receive()
+    request_id = client.get("/diagnostics/hello").headers["X-Request-ID"]
+    wait_until(lambda: len(of_request(shipped, request_id)) == 2, 20, "two lines")
+    found = of_request(shipped, request_id)
+    assert found.keys() == {"app.access", "nginx.access"}
+    for entry in found.values():
+        assert entry["url"]["path"] == "/diagnostics/hello"
+    shipped.settled()
+
+
+def test_lines_of_the_error_log_arrive_and_name_the_connection(shipped, client):
+    shipped.receive()
+    with shipped.stack.paused("app"):
+        # Longer than nginx waits for a connection that the application accepts no more.
+        answer = client.get("/diagnostics/hello", timeout=60)
+    assert answer.status_code == 504
+    request_id = answer.headers["X-Request-ID"]
+    wait_until(lambda: "nginx.access" in of_request(shipped, request_id), 20, "the access line")
+    connection = of_request(shipped, request_id)["nginx.access"]["nginx"]["connection"]
+    errors = [entry for entry in shipped.entries if entry["event"]["dataset"] == "nginx.error"]
+    assert connection in {entry["nginx"]["connection"] for entry in errors}
+
+
+STATES = {
+    "refused": None,
+    "unread": receivers.unread,
+    "slow": receivers.slow,
+    "closing early": receivers.short,
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_request_notices(shipped, state):
+    if STATES[state]:
+        shipped.receive(STATES[state])
+    with Load(shipped.stack) as load:
+        load.carry_on(500)
+    assert load.failed == [], load.summary
+    shipped.receive()
+    shipped.settled()
+
+
+def test_no_request_notices_packets_dropped(shipped):
+    receiver = shipped.receive()
+    receivers.black_hole(receiver.listener)
+    with Load(shipped.stack) as load:
+        load.carry_on(500)
+    assert load.failed == [], load.summary
+    shipped.receive()
+    shipped.settled()
+
+
+def test_a_receiver_killed_again_and_again_and_replay(shipped):
+    since = moment()
+    with Load(shipped.stack) as load:
+        shipped.be_killed(5, pause=3)
+        load.carry_on(1000)
+    assert load.failed == [], load.summary
+    shipped.settled()
+    assert shipped.total("app_log_lines_resent_total") > 0
+    assert "lines sent" in shipped.replay(since)
+    assert shipped.missing() == set()
+    shipped.check_once_each()
+
+
+def test_what_a_killed_application_had_not_sent_is_replayed(shipped):
+    since = moment()
+    with Load(shipped.stack) as load:
+        load.carry_on(300)
+        before = shipped.on_stdout()
+        # Nobody receives: what is written now waits in the workers.
+        shipped.stack.compose("kill", "--signal", "KILL", "app")
+    shipped.start("app")
+    shipped.receive()
+    assert shipped.missing()
+    shipped.replay(since)
+    assert shipped.missing() == set()
+    assert before <= shipped.arrived()
+
+
+def test_a_forwarder_killed_loses_nothing(shipped):
+    shipped.stack.compose("kill", "--signal", "KILL", "log-forwarder")
+    with Load(shipped.stack) as load:
+        load.carry_on(300)
+    shipped.receive()
+    shipped.start("log-forwarder")
+    shipped.settled()
+    assert shipped.missing() == set()
+
+
+def test_replay_says_what_it_needs(shipped):
+    for words, said in (
+        ((), "SINCE is missing"),
+        (("SINCE=yesterday",), "docker logs: "),
+    ):
+        answer = shipped.stack.make("replay", *words, check=False)
+        assert answer.returncode
+        assert said in answer.stderr
+        assert "make replay SINCE=" in answer.stderr
