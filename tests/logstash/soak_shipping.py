@@ -4,6 +4,7 @@ one, under load: figures are printed, `pytest -s tests/logstash/soak_shipping.py
 
 import time
 
+import pytest
 from conftest import moment
 from load import Load
 from scrape import total
@@ -12,6 +13,7 @@ EVENTS, KILLS = 100_000, 20
 MINUTES = 10
 
 
+@pytest.mark.timeout(1800)
 def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
     since = moment()
     before = shipped.on_stdout()
@@ -32,6 +34,7 @@ def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
     shipped.check_once_each()
 
 
+@pytest.mark.timeout(60 * MINUTES + 900)
 def test_memory_is_bounded_without_logstash(shipped):
     """Room for the queues of two workers; and the forwarder, whose lines are nginx's files."""
     shipped.stop()

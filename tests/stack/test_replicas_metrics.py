@@ -5,6 +5,9 @@ from clone import Clone
 from load import Load
 from scrape import total
 
+# `make soak` sends ten thousand.
+REQUESTS = 2000
+
 
 def addresses(stack: Clone) -> list[str]:
     return [
@@ -27,6 +30,10 @@ def requests(address: str) -> float:
 
 
 def test_sums_are_exact_and_never_go_back(stack):
+    sums_are_exact(stack, REQUESTS)
+
+
+def sums_are_exact(stack, number: int):
     """Four workers in each of three replicas, asked fifty times while they count."""
     with stack.changed(APP_REPLICAS="3", WEB_CONCURRENCY="4"):
         replicas = addresses(stack)
@@ -39,7 +46,7 @@ def test_sums_are_exact_and_never_go_back(stack):
                     now = requests(address)
                     assert now >= seen[address]
                     seen[address] = now
-            load.carry_on(10_000)
+            load.carry_on(number)
         assert load.failed == [], load.summary
         counted = sum(requests(address) - before[address] for address in replicas)
         assert counted == len(load.results)

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import receiver as receivers
@@ -47,22 +49,29 @@ class Nginx:
 
 
 @pytest.fixture
-def nginx(tmp_path):
-    nginx = Nginx(tmp_path)
+def folder():
+    """In memory, as in the room: how full this machine's disk is must not matter."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def nginx(folder):
+    nginx = Nginx(folder)
     yield nginx
     os.close(nginx.access)
     os.close(nginx.error)
 
 
 @pytest.fixture
-def forward(tmp_path):
+def forward(folder):
     """forward(port): a forwarder of the folder, in a thread."""
     made = []
 
     def start(port, **variables):
         variables |= {"APP_ENV": "development", "LOGSTASH_HOST": "localhost"}
         settings = config.load(variables | {"LOGSTASH_PORT": str(port)})
-        sender = forwarder.Forwarder(settings, forwarder.Files(tmp_path))
+        sender = forwarder.Forwarder(settings, forwarder.Files(folder))
         sender.retryStart, sender.retryMax = 0.02, 0.2
         sender.thread = threading.Thread(target=sender.ship)
         sender.thread.start()
@@ -139,10 +148,10 @@ def test_half_a_line_waits_for_its_rest(nginx, receive, forward):
     assert len(receiver.ids) == 2
 
 
-def test_files_that_are_not_there_yet_or_emptied(tmp_path, receive, forward):
+def test_files_that_are_not_there_yet_or_emptied(folder, receive, forward):
     receiver = receive()
     forward(receiver.port)
-    nginx = Nginx(tmp_path)
+    nginx = Nginx(folder)
     os.write(nginx.access, lines(0, 10))
     wait_for(receiver, ids(0, 10))
     os.ftruncate(nginx.access, 0)
@@ -221,18 +230,25 @@ def test_a_replay_that_reaches_nobody_ends_and_says_so():
     assert answer.stdout.startswith(b"0 lines sent")
 
 
-def test_the_process_is_healthy_and_stops_in_time(tmp_path, nginx, receive):
+def test_the_process_is_healthy_and_stops_in_time(folder, nginx, receive):
     receiver = receive()
     variables = {"LOGSTASH_HOST": "localhost", "LOGSTASH_PORT": str(receiver.port)}
     environment = {**os.environ, **variables, "PORT": str(free_port())}
-    command = (sys.executable, "-m", "webapp.forwarder", str(tmp_path))
+    command = (sys.executable, "-m", "webapp.forwarder", str(folder))
     with subprocess.Popen(command, cwd=APP, env=environment) as process:
-        os.write(nginx.access, lines(0, 10))
-        wait_for(receiver, ids(0, 10))
-        check = (sys.executable, APP / "healthcheck.py")
-        assert subprocess.run(check, env=environment, check=False).returncode == 0
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        try:
+            os.write(nginx.access, lines(0, 10))
+            wait_for(receiver, ids(0, 10), 30)
+            check = (sys.executable, APP / "healthcheck.py")
+            wait_until(
+                lambda: not subprocess.run(check, env=environment, check=False).returncode,
+                30,
+                "a good answer",
+            )
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 def test_without_a_host_it_says_so():
@@ -248,10 +264,10 @@ def test_without_a_host_it_says_so():
     assert "LOGSTASH_HOST" in answer.stderr
 
 
-def test_what_is_given_up_takes_no_room(nginx, tmp_path):
+def test_what_is_given_up_takes_no_room(nginx, folder):
     """Though it ends within pages, again and again."""
     os.write(nginx.access, lines(0, 20_000))
-    tail = forwarder.Tail(tmp_path / "access.log", 20)
+    tail = forwarder.Tail(folder / "access.log", 20)
     for _ in range(20):
         tail.look()
     assert tail.lines == 20_000
