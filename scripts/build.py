@@ -34,7 +34,7 @@ def environment(base_images: str = "") -> dict[str, str]:
         if not is_optional(service):
             die(
                 f"{service} cannot run here: {image} is out of reach and has no stand-in",
-                "docs/no-registry.md; to do without its room: make up WITH=",
+                "docs/no-registry.md; to do without its room, leave it out of WITH=",
             )
     values["APP_VERSION"] = compose.setting("APP_VERSION") or git_version() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"

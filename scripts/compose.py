@@ -75,8 +75,8 @@ def setting(name: str) -> str:
     return environment().get(name, "")
 
 
-def with_old_secrets(containers: list[str]) -> list[str]:
-    """Those of the application that were started before one of its secrets was changed.
+def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
+    """Those of the service that were started before one of its secrets was changed.
 
     Compose does not count the content of secrets among what makes a container another one.
     """
@@ -84,7 +84,7 @@ def with_old_secrets(containers: list[str]) -> list[str]:
         return []
     files = [
         Path(config()["secrets"][secret["source"]]["file"])
-        for secret in config()["services"]["app"].get("secrets", [])
+        for secret in config()["services"][service].get("secrets", [])
     ]
     changed = max((file.stat().st_mtime for file in files), default=0)
     changed_at = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")

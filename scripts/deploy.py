@@ -40,18 +40,15 @@ def main() -> None:
     swarm.require_manager()
     swarm.timeout()
     require_key()
-    if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
-        sys.exit(1)
     room_files = choose_rooms()
+    doctor.require([[doctor.programs]])
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     variables = compose.environment()
     images = variables.get("IMAGES") or swarm.stack_name()
     tags = versions(variables, made_of(all_))
-    left_out = [
-        service
-        for service, tag in tags.items()
-        if not provide(f"{images}/{service}:{tag}", service, variables)
-    ]
+    left_out = provide({name: f"{images}/{name}:{tag}" for name, tag in tags.items()}, variables)
+    if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
+        sys.exit(1)
     variables |= {
         "IMAGES": images,
         **{variable(service, "VERSION"): tag for service, tag in tags.items()},
@@ -183,16 +180,32 @@ def has_registry(images: str) -> bool:
     return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
-def provide(image: str, service: str, variables: dict[str, str]) -> bool:
-    """Make the image present: a version is built once, pushed, and never built over.
+def provide(images: dict[str, str], variables: dict[str, str]) -> list[str]:
+    """Make the images present: a version is built once, pushed, and never built over.
 
-    False for a service that has to be left out, because its base image is out of reach.
+    Gives back the services that have to be left out, because their base image is out of reach.
     """
-    registry = has_registry(image)
-    have = run("docker", "image", "inspect", image).returncode == 0
-    if not have and not (registry and pull(image)) and not build_image(image, service, variables):
-        return False
     stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
+    absent = {
+        service
+        for service, image in images.items()
+        if run("docker", "image", "inspect", image).returncode
+        and not (has_registry(image) and pull(image))
+    }
+    if absent:
+        doctor.require([[doctor.images]])
+    environment = build.environment("debian" if stand_ins_allowed else "registry") if absent else {}
+    left_out = []
+    for service, image in images.items():
+        if service in absent and not build_image(image, service, environment):
+            left_out.append(service)
+        else:
+            hand_out(image, stand_ins_allowed=stand_ins_allowed)
+    return left_out
+
+
+def hand_out(image: str, *, stand_ins_allowed: bool) -> None:
+    """Push the image, where its name says a registry."""
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
     if base.startswith("stand-in/") and not stand_ins_allowed:
@@ -201,13 +214,12 @@ def provide(image: str, service: str, variables: dict[str, str]) -> bool:
             f"docker rmi {image}, then make deploy with a registry in reach; or, knowing that:"
             " make deploy BASE_IMAGES=debian",
         )
-    if registry:
+    if has_registry(image):
         say(f"pushing {image}")
         answer = run("docker", "push", "--quiet", image)
         if answer.returncode:
             why = last_words(answer)
             die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
-    return True
 
 
 def pull(image: str) -> bool:
@@ -219,18 +231,13 @@ def pull(image: str) -> bool:
     return not answer.returncode
 
 
-def build_image(image: str, service: str, variables: dict[str, str]) -> bool:
+def build_image(image: str, service: str, environment: dict[str, str]) -> bool:
     """False for a service that may be left out, and has to be (build.without_image)."""
-    say(f"building {image}")
-    base_images = "debian" if variables.get("BASE_IMAGES") == "debian" else "registry"
-    environment = {
-        **os.environ,
-        **build.environment(base_images),
-        "APP_VERSION": image.rpartition(":")[2],
-    }
     if base := build.without_image(environment).get(service):
         say(f"{service} is left out: {base} is out of reach and has no stand-in")
         return False
+    say(f"building {image}")
+    environment = {**os.environ, **environment, "APP_VERSION": image.rpartition(":")[2]}
     command = ["docker", "compose", "--progress=quiet", "build", service]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:  # noqa: S603
         die(f"{image} cannot be built, Docker's words are above", "make doctor")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Check this machine for what the stack needs: one line a problem, with its mend.
 
-`make doctor` runs every check; `make up` runs them before it builds anything. Needs only Python's
-standard library and exits with 1 when a problem would keep the stack from running.
+`make doctor` runs every check, with WITH="…" for those rooms; `make up` runs them before it builds
+anything. Needs only Python's standard library and exits with 1 when a problem would keep the stack
+from running.
 """
 
 import errno
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import build
 import compose
 import rooms
 from compose import ROOT, run
@@ -36,6 +38,7 @@ VARIABLES = {
     9090: "PROMETHEUS_PORT",
     9093: "ALERTMANAGER_PORT",
     3000: "GRAFANA_PORT",
+    5601: "KIBANA_PORT",
 }
 
 
@@ -111,6 +114,31 @@ def configuration() -> Iterator[Problem]:
         yield Problem(f"Compose refuses the configuration: {error}", "mend .env or the named file")
 
 
+def images() -> Iterator[Problem]:
+    """A base image without a stand-in can be had, if the others cannot do without its service.
+
+    Said of the first alone, and before what else may be wrong: nobody mends a machine for nothing.
+    """
+    for service, its in compose.base_images().items():
+        for variable, image in its.items():
+            # As images/base-images.sh finds it.
+            stand_in = ROOT / "images" / variable.removesuffix("_IMAGE").lower()
+            if not (stand_in.is_dir() or build.is_optional(service) or can_be_had(image)):
+                yield Problem(
+                    f"{service} cannot run here: {image} is out of reach and has no stand-in",
+                    "docs/no-registry.md; to do without its room, leave it out of WITH=",
+                )
+                return
+
+
+def can_be_had(image: str) -> bool:
+    """Pulled only where nothing else tells: the engine may know a way that the client does not."""
+    commands = [["image", "inspect"]]
+    if compose.setting("BASE_IMAGES") != "debian":
+        commands += [["manifest", "inspect"], ["pull", "--quiet"]]
+    return any(run("docker", *command, image).returncode == 0 for command in commands)
+
+
 def ports() -> Iterator[Problem]:
     """Published ports are free, or held by this very stack."""
     if not compose.engine_is_local():
@@ -159,21 +187,56 @@ def disk() -> Iterator[Problem]:
     if not compose.engine_is_local() or not Path(root).exists():
         return
     gigabytes = shutil.disk_usage(root).free / 1e9
-    if gigabytes < NEEDED_DISK_GB:
+    needed = NEEDED_DISK_GB + sum(int(gb) for _, gb in needs("disk-gb"))
+    if gigabytes < needed:
         yield Problem(
-            f"{gigabytes:.1f} GB free in {root}, {NEEDED_DISK_GB} GB are needed",
+            f"{gigabytes:.1f} GB free in {root}, {needed} GB are needed",
             "docker system prune, or make room",
         )
 
 
 def memory() -> Iterator[Problem]:
     total = int(run("docker", "info", "--format", "{{.MemTotal}}").stdout or 0) / 1e9
+    services = compose.config()["services"]
+    needed = NEEDED_MEMORY_GB + sum(
+        int(services[name]["mem_limit"]) / 1e9 for name, _ in needs("memory")
+    )
     # A machine sold with 1 GB shows a little less.
-    if 0 < total < 0.9 * NEEDED_MEMORY_GB:
+    if 0 < total < 0.9 * needed:
+        less = " ".join(f"{name.upper()}_MEMORY" for name, _ in needs("memory"))
         yield Problem(
-            f"the engine's machine has {total:.1f} GB of memory, {NEEDED_MEMORY_GB} GB are needed",
-            "a larger machine",
+            f"the engine's machine has {total:.1f} GB of memory, {needed:.3g} GB are needed",
+            "a larger machine" + (f", or less in .env: {less}" if less else ""),
         )
+
+
+def programs() -> Iterator[Problem]:
+    """What rooms need on this machine (labels of their services)."""
+    for service, program in needs("program"):
+        if not shutil.which(program):
+            yield Problem(f"{service} needs {program}", f"apt-get install {program}")
+
+
+def kernel() -> Iterator[Problem]:
+    # Not there where the engine is in a virtual machine of its own.
+    setting = Path("/proc/sys/vm/max_map_count")
+    if not compose.engine_is_local() or not setting.exists():
+        return
+    now = int(setting.read_text())
+    for service, number in needs("max-map-count"):
+        if now < int(number):
+            line = f"vm.max_map_count={number}"
+            yield Problem(
+                f"{service} needs {line} or more, here it is {now}",
+                f"as root: sysctl -w {line} && echo {line} >/etc/sysctl.d/99-{service}.conf",
+            )
+
+
+def needs(what: str) -> Iterator[tuple[str, str]]:
+    """The services that say by a label that they need it, and how much."""
+    for name, service in compose.config()["services"].items():
+        if value := service.get("labels", {}).get(f"needs-{what}"):
+            yield name, value
 
 
 def registry() -> Iterator[Problem]:
@@ -197,7 +260,7 @@ def registry() -> Iterator[Problem]:
 # Each group needs the one before it to be without problems.
 BEFORE_ENGINE = [[line_ends, remembered_rooms]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
-GROUPS = [*BEFORE_BUILD, [ports, disk, memory, registry]]
+GROUPS = [*BEFORE_BUILD, [images], [ports, disk, memory, programs, kernel, registry]]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:
@@ -224,6 +287,7 @@ def require(groups: list[list]) -> None:
 
 
 def main() -> None:
+    rooms.choose()
     found = problems(verbose=True)
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)

@@ -9,6 +9,7 @@ docker-compose.override.yml by itself, and so one that is there is named as well
 
 import os
 
+import compose
 from compose import ROOT
 from messages import die
 
@@ -19,8 +20,14 @@ FOLDERS = {"monitoring": "prometheus", "logging": "logstash"}
 LINE = "COMPOSE_FILE="
 
 
+def choose() -> None:
+    """Let Compose read what WITH says, for now; without WITH the last choice holds."""
+    if "WITH" in os.environ:
+        compose.use(compose_files(os.environ["WITH"].split(), "make up WITH="))
+
+
 def remember() -> None:
-    """Write the choice in WITH to .env; without WITH the last choice holds."""
+    """Write the choice in WITH to .env."""
     if "WITH" not in os.environ:
         return
     names = os.environ["WITH"].split()
@@ -56,6 +63,9 @@ def overlays(names: list[str], file: str, without: str) -> list[str]:
 
 def missing() -> list[str]:
     """Remembered overlays whose files are gone."""
+    if "COMPOSE_FILE" in os.environ:
+        # Then what is remembered does not count: choose(), or a person's own.
+        return []
     file = ROOT / ".env"
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.removeprefix(LINE).strip("\"'") for line in lines if line.startswith(LINE)]

@@ -47,8 +47,11 @@ extendedKeyUsage=serverAuth,clientAuth"
 # make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the room is on.
 make_certificates() {
   local name
-  make_secret logging_ca_key key
-  make_secret logging_ca authority
+  # Its key may be kept elsewhere.
+  if [ ! -e secrets/logging_ca ]; then
+    make_secret logging_ca_key key
+    make_secret logging_ca authority
+  fi
   for name in "$@"; do
     make_secret "${name}_certificate_key" key
     make_secret "${name}_certificate" certificate "$name"

@@ -16,12 +16,14 @@ from messages import die, say, show_log
 
 
 def main() -> None:
-    rooms.remember()
+    rooms.choose()
     doctor.require(doctor.BEFORE_ENGINE)
     script("scripts/engine.sh", "if-needed")
-    script("scripts/secrets.sh")
     doctor.require(doctor.GROUPS)
     environment = build.environment()
+    # Not before: a choice that cannot be had leaves everything as it is.
+    rooms.remember()
+    script("scripts/secrets.sh")
     os.environ.update(environment)
     left_out = build.without_image(environment)
     for service, image in left_out.items():
@@ -43,9 +45,13 @@ def start(services: list[str]) -> None:
     """Start these services; all when empty."""
     before = release.containers()
     old_image = release.inspect(before)[0]["Image"] if before else ""
-    if compose.with_old_secrets(before):
-        say("secrets have changed: starting the application anew")
-        run("docker", "compose", "rm", "--stop", "--force", "app")
+    for service, its in compose.config()["services"].items():
+        if not its.get("secrets"):
+            continue
+        running = run("docker", "compose", "ps", "--quiet", "--no-trunc", service).stdout.split()
+        if compose.with_old_secrets(running, service):
+            say(f"secrets have changed: starting {service} anew")
+            run("docker", "compose", "rm", "--stop", "--force", service)
     command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]
     command += ["--wait-timeout", "120", *services]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603

@@ -115,6 +115,23 @@ def test_stand_ins_are_refused_unless_asked_for(site, stack):
     assert "make deploy BASE_IMAGES=debian" in said
 
 
+def test_a_room_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
+    """With files of the test's own, in a folder that a room of that name would have."""
+    folder = site.folder / "logstash"
+    folder.mkdir(exist_ok=True)
+    image = "localhost:1/nowhere:1.0"
+    (folder / "Dockerfile").write_text(f"ARG NOWHERE_IMAGE={image}\nFROM ${{NOWHERE_IMAGE}}\n")
+    (folder / "docker-compose.yml").write_text("services: {nowhere: {build: logstash}}\n")
+    (folder / "docker-stack.yml").write_text("services: {nowhere: {image: nowhere}}\n")
+    before = [machine.on("node1", *kind, "ls", "--no-trunc") for kind in (["image"], ["service"])]
+    said = refused(site, WITH="logging", APP_VERSION="refused")
+    site.run("git", "checkout", "--quiet", "--", ".")
+    site.run("git", "clean", "--quiet", "--force", "-d", "logstash")
+    assert said.startswith(f"error: nowhere cannot run here: {image} is out of reach")
+    after = [machine.on("node1", *kind, "ls", "--no-trunc") for kind in (["image"], ["service"])]
+    assert after == before
+
+
 def test_plain_docker_says_which_variable_is_missing(site):
     command = ["docker", "stack", "config", "--compose-file", "docker-stack.yml"]
     given = {}

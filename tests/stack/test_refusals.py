@@ -115,6 +115,23 @@ def test_too_small(clone, name, words):
     assert words in refusal(clone.make("up", check=False))
 
 
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ("labels: {needs-disk-gb: '1000000'}", "1000003 GB are needed"),
+        ("labels: {needs-memory: its limit}, mem_limit: 1000000g", "or less in .env: NGINX_MEMORY"),
+        ("labels: {needs-program: no-such}", "nginx needs no-such -> apt-get install no-such"),
+        ("labels: {needs-max-map-count: '9999999999'}", "sysctl -w vm.max_map_count=9999999999 &&"),
+    ],
+    ids=["disk", "memory", "program", "kernel"],
+)
+def test_what_a_room_needs_beyond_that(clone, service, words):
+    """As rooms say it of their services (logstash/docker-compose.yml)."""
+    override = clone.folder / "docker-compose.override.yml"
+    override.write_text(f"services: {{nginx: {{{service}}}}}\n")
+    assert words in refusal(clone.make("up", check=False))
+
+
 def test_windows_line_ends(clone):
     """As a checkout with autocrlf has them: everywhere, the Makefile too."""
     for file in clone.folder.rglob("*"):
