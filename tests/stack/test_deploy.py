@@ -123,13 +123,13 @@ def test_a_room_that_cannot_be_had_is_refused_before_anything_is_built(site, mac
     (folder / "Dockerfile").write_text(f"ARG NOWHERE_IMAGE={image}\nFROM ${{NOWHERE_IMAGE}}\n")
     (folder / "docker-compose.yml").write_text("services: {nowhere: {build: logstash}}\n")
     (folder / "docker-stack.yml").write_text("services: {nowhere: {image: nowhere}}\n")
-    before = [machine.on("node1", *kind, "ls", "--no-trunc") for kind in (["image"], ["service"])]
+    kinds = (["images", "--all", "--quiet"], ["ps", "--quiet"], ["secret", "ls", "--quiet"])
+    before = [machine.on("node1", *kind) for kind in kinds]
     said = refused(site, WITH="logging", APP_VERSION="refused")
     site.run("git", "checkout", "--quiet", "--", ".")
     site.run("git", "clean", "--quiet", "--force", "-d", "logstash")
     assert said.startswith(f"error: nowhere cannot run here: {image} is out of reach")
-    after = [machine.on("node1", *kind, "ls", "--no-trunc") for kind in (["image"], ["service"])]
-    assert after == before
+    assert [machine.on("node1", *kind) for kind in kinds] == before
 
 
 def test_plain_docker_says_which_variable_is_missing(site):

@@ -186,6 +186,29 @@ def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
     assert stack.containers("app") == before
 
 
+def test_what_has_a_secret_that_changed_is_started_anew_and_nothing_else(stack):
+    overlay, secret = stack.folder / "docker-compose.override.yml", stack.folder / "word"
+    sleep = "entrypoint: [sleep, infinity], healthcheck: {test: [CMD, 'true']}"
+    guest = f"guest: {{image: {stack.name}-app, secrets: [word], {sleep}}}"
+    overlay.write_text(f"services: {{{guest}}}\nsecrets: {{word: {{file: word}}}}\n")
+    secret.write_text("one")
+    try:
+        stack.make("up")
+        before, app = stack.containers("guest"), stack.containers("app")
+        stack.make("up")
+        assert stack.containers("guest") == before
+        secret.unlink()
+        secret.write_text("two")
+        assert "secrets have changed: starting guest anew" in stack.make("up").stdout
+        assert stack.containers("guest") != before
+        assert stack.execute("guest", "cat", "/run/secrets/word") == "two"
+        assert stack.containers("app") == app
+    finally:
+        overlay.unlink()
+        secret.unlink()
+        stack.make("up")
+
+
 def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
     clone = Clone(tmp_path / "clone")
     (clone.folder / "prometheus").mkdir(exist_ok=True)
