@@ -28,7 +28,7 @@ AS_IN_THE_CORE = {
 }
 KIBANA = "kibana/kibana.yml"
 # Whose image is another's, and which user it is then.
-FORWARDER = COMPOSE["services"]["log-forwarder"]["user"]
+FORWARDER = COMPOSE["services"]["log-forwarder"]["user"].partition(":")[0]
 
 
 def test_the_services_differ_only_where_it_is_meant():
