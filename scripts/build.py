@@ -32,10 +32,7 @@ def environment(base_images: str = "") -> dict[str, str]:
     values = dict(line.split("=", 1) for line in images.stdout.splitlines())
     for service, image in without_image(values).items():
         if not is_optional(service):
-            die(
-                f"{service} cannot run here: {image} is out of reach and has no stand-in",
-                "docs/no-registry.md; to do without its room, leave it out of WITH=",
-            )
+            die(*out_of_reach(service, image))
     values["APP_VERSION"] = compose.setting("APP_VERSION") or git_version() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
@@ -43,6 +40,14 @@ def environment(base_images: str = "") -> dict[str, str]:
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
         values["CA_CERTIFICATES"] = compose.setting("CA_CERTIFICATES") or str(bundle)
     return values
+
+
+def out_of_reach(service: str, image: str) -> tuple[str, str]:
+    """What is said of a service that the others cannot do without, and what to type."""
+    return (
+        f"{service} cannot run here: {image} is out of reach and has no stand-in",
+        "docs/no-registry.md; to do without its room, leave it out of WITH=",
+    )
 
 
 def without_image(environment: dict[str, str]) -> dict[str, str]:

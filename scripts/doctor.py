@@ -124,10 +124,7 @@ def images() -> Iterator[Problem]:
             # As images/base-images.sh finds it.
             stand_in = ROOT / "images" / variable.removesuffix("_IMAGE").lower()
             if not (stand_in.is_dir() or build.is_optional(service) or can_be_had(image)):
-                yield Problem(
-                    f"{service} cannot run here: {image} is out of reach and has no stand-in",
-                    "docs/no-registry.md; to do without its room, leave it out of WITH=",
-                )
+                yield Problem(*build.out_of_reach(service, image))
                 return
 
 
