@@ -21,6 +21,7 @@ def out_of_reach(stack):
     yield stack
     for file, text in dockerfiles.items():
         file.write_text(text)
+    stack.write_settings()
 
 
 @pytest.mark.parametrize("choice", CHOICES)
