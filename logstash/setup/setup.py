@@ -75,7 +75,7 @@ def reason(answer):
     """What Elasticsearch or Kibana says is wrong."""
     try:
         said = json.loads(answer)
-        return said["error"]["reason"] if isinstance(said["error"], dict) else said["message"]
+        return said["message"] if "message" in said else said["error"]["reason"]
     except (ValueError, LookupError, TypeError):
         return answer[:200]
 
