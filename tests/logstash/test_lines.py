@@ -56,13 +56,15 @@ def test_a_field_has_a_type_and_parameters_that_there_are(name):
 
 # What each type takes. A number in quotes would be taken too, but is not what was meant.
 TAKES = {
-    "keyword": lambda value: isinstance(value, str) or all(isinstance(v, str) for v in value),
+    "keyword": lambda value: all(
+        isinstance(one, str) for one in (value if isinstance(value, list) else [value])
+    ),
     "constant_keyword": lambda value: isinstance(value, str),
     "wildcard": lambda value: isinstance(value, str),
     "match_only_text": lambda value: isinstance(value, str),
     "long": lambda value: type(value) is int and abs(value) < 2**63,
-    "date": datetime.fromisoformat,
-    "ip": ipaddress.ip_address,
+    "date": lambda value: isinstance(value, str) and datetime.fromisoformat(value),
+    "ip": lambda value: isinstance(value, str) and ipaddress.ip_address(value),
     # Refused when deeper: depth_limit is 20.
     "flattened": lambda value: isinstance(value, dict) and depth(value) <= 20,
 }

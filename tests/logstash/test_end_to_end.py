@@ -1,0 +1,230 @@
+"""The whole logging room, where its images can be had: lines in, hits out."""
+
+import json
+import secrets
+import socket
+import ssl
+import threading
+
+import httpx
+import pytest
+from clone import Clone, free_ports, leftovers, wait_until
+
+STREAM = "logs-flask-default"
+
+
+class Room:
+    def __init__(self, stack: Clone, kibana: str):
+        self.stack, self.kibana = stack, kibana
+
+    def secret(self, name: str) -> str:
+        return (self.stack.folder / "secrets" / name).read_text().strip()
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self.secret("logging_ca"))
+
+    def address(self, service: str, network: str) -> str:
+        """On a network that only this machine reaches."""
+        (container,) = self.stack.inspect(service)
+        return container["NetworkSettings"]["Networks"][f"{self.stack.name}_{network}"]["IPAddress"]
+
+    def ask(self, method: str, path: str, auth=None, **options) -> httpx.Response:
+        """Elasticsearch, as user elastic unless told otherwise."""
+        url = f"https://{self.address('elasticsearch', 'logging')}:9200{path}"
+        auth = auth or ("elastic", self.secret("elastic_password"))
+        with httpx.Client(verify=self.tls(), timeout=30) as client:
+            return client.request(
+                method, url, auth=auth, extensions={"sni_hostname": "elasticsearch"}, **options
+            )
+
+    def hits(self, field: str, value: str, stream: str = STREAM) -> list[dict]:
+        """All lines, those of the last second too."""
+        self.ask("POST", f"/{STREAM}/_refresh")
+        body = {"query": {"term": {field: value}}, "size": 100}
+        answer = self.ask("POST", f"/{stream}/_search", json=body)
+        return answer.json()["hits"]["hits"] if answer.status_code == 200 else []
+
+    def found(self, field: str, value: str, seconds: float = 60) -> list[dict]:
+        return wait_until(lambda: self.hits(field, value), seconds, f"a line with {field} {value}")
+
+    def send(self, *lines: str) -> None:
+        """To Logstash, until it has read them all."""
+        address = (self.address("logstash", "backend"), 5959)
+        with (
+            socket.create_connection(address, timeout=30) as plain,
+            self.tls().wrap_socket(plain, server_hostname="logstash") as connection,
+        ):
+            connection.sendall("".join(f"{line}\n" for line in lines).encode())
+            below = connection.unwrap()
+            below.shutdown(socket.SHUT_WR)
+            assert below.recv(1) == b""
+
+    def send_and_wait(self, *lines: str) -> None:
+        """Until lines that came after them are found."""
+        self.send(*lines)
+        for _ in range(2):
+            self.send(line(marker := unique()))
+            self.found("event.id", marker)
+
+
+def unique() -> str:
+    return secrets.token_hex(8)
+
+
+def line(event_id: str, **fields) -> str:
+    return json.dumps({"event": {"id": event_id, "dataset": "app"}, "message": "a line", **fields})
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    (kibana,) = free_ports(1)
+    stack = Clone(tmp_path_factory.mktemp("clone"), APP_ENV="testing", KIBANA_PORT=str(kibana))
+    try:
+        answer = stack.make("up", "WITH=logging", check=False)
+        if answer.returncode and "out of reach" in answer.stderr:
+            pytest.skip("the images of the logging room are out of reach")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        yield Room(stack, f"http://127.0.0.1:{kibana}")
+    finally:
+        stack.remove()
+    assert leftovers(stack.name) == []
+
+
+def test_one_line_in_is_one_hit_out(room):
+    room.send(line(one := unique(), labels={"a": {"b": 1}}))
+    (hit,) = room.found("event.id", one)
+    assert hit["_id"] == one
+    assert hit["_source"]["message"] == "a line"
+    assert hit["_source"]["labels"] == {"a": {"b": 1}}
+
+
+def test_a_request_is_found_by_its_id_in_every_service(room):
+    with room.stack.client() as client:
+        request = client.get("/").headers["X-Request-ID"]
+
+    def datasets() -> set[str]:
+        return {hit["_source"]["event"]["dataset"] for hit in room.hits("http.request.id", request)}
+
+    wait_until(lambda: datasets() == {"app.access", "nginx.access"}, 60, "both access lines")
+    (edge,) = (
+        hit["_source"]
+        for hit in room.hits("http.request.id", request)
+        if hit["_source"]["service"]["name"] == "nginx"
+    )
+    assert '""' not in json.dumps(edge)
+    assert "query" not in edge["url"]
+    assert room.hits("client.ip", "0.0.0.0/0") + room.hits("client.ip", "::/0")
+
+
+def test_what_is_no_json_is_kept(room):
+    text = f"no JSON {unique()}"
+    room.send_and_wait(text, text)
+    hits = [
+        hit for hit in room.hits("event.dataset", "unparsed") if hit["_source"]["message"] == text
+    ]
+    assert len(hits) == 1
+    assert hits[0]["_source"]["event"]["id"] == hits[0]["_id"]
+
+
+def test_a_line_that_elasticsearch_refuses_is_kept_and_holds_nobody_up(room):
+    room.send_and_wait(line(refused := unique(), http="no object"))
+    assert room.hits("event.id", refused) == []
+    body = {"query": {"match_phrase": {"document.source.event.id": refused}}}
+    answer = room.ask("POST", f"/{STREAM}::failures/_search", json=body)
+    assert len(answer.json()["hits"]["hits"]) == 1
+
+
+def test_a_line_that_is_sent_again_is_there_once(room):
+    room.send_and_wait(line(again := unique()))
+    room.send_and_wait(line(again))
+    assert len(room.hits("event.id", again)) == 1
+
+
+def test_a_replayed_line_is_there_once_also_in_a_later_index(room):
+    known, new = unique(), unique()
+    room.send_and_wait(line(known))
+    assert room.ask("POST", f"/{STREAM}/_rollover").json()["rolled_over"]
+    room.send_and_wait(line(known, tags=["replay"]), line(new, tags=["replay"]))
+    assert len(room.hits("event.id", known)) == 1
+    assert len(room.hits("event.id", new)) == 1
+
+
+def test_retention_is_attached(room):
+    (stream,) = room.ask("GET", f"/_data_stream/{STREAM}").json()["data_streams"]
+    assert (stream["template"], stream["ilm_policy"]) == ("logs-flask", "logs-flask")
+    assert stream["status"] == "GREEN"
+    explained = room.ask("GET", f"/{STREAM}/_ilm/explain").json()["indices"]
+    assert {index["policy"] for index in explained.values()} == {"logs-flask"}
+    policy = room.ask("GET", "/_ilm/policy/logs-flask").json()["logs-flask"]["policy"]
+    assert policy["phases"]["delete"]["min_age"] == "30d"
+
+
+def test_nobody_gets_in_with_a_wrong_password(room):
+    for user in ("elastic", "logstash_writer", "kibana_system"):
+        assert room.ask("GET", "/", auth=(user, "wrong")).status_code == 401
+    assert httpx.get(f"{room.kibana}/api/data_views").status_code == 401
+
+
+def test_logstash_can_neither_delete_nor_read_elsewhere(room):
+    writer = ("logstash_writer", room.secret("logstash_password"))
+    assert room.ask("GET", "/", auth=writer).status_code == 200
+    for method, path in (
+        ("DELETE", f"/_data_stream/{STREAM}"),
+        ("PUT", "/logs-other-default"),
+        ("GET", "/.kibana/_search"),
+        ("GET", "/_security/user"),
+    ):
+        assert room.ask(method, path, auth=writer).status_code == 403, path
+
+
+def test_kibana_has_the_data_view_and_the_search(room):
+    options = {"auth": ("elastic", room.secret("elastic_password"))}
+    view = httpx.get(f"{room.kibana}/api/data_views/data_view/logs-flask", **options).json()
+    assert "http.request.id" in view["data_view"]["fieldFormats"]
+    found = httpx.post(
+        f"{room.kibana}/api/saved_objects/_export",
+        json={"objects": [{"type": "search", "id": "logs-flask"}]},
+        headers={"kbn-xsrf": "true"},
+        **options,
+    )
+    assert found.status_code == 200, found.text
+    assert "http.request.id" in found.text
+
+
+def test_to_set_up_again_changes_nothing(room):
+    before = room.ask("GET", "/_index_template/logs-flask").json()
+    room.stack.compose("run", "--rm", "--no-deps", "elasticsearch-setup")
+    assert room.ask("GET", "/_index_template/logs-flask").json() == before
+
+
+def test_nothing_is_missing_after_elasticsearch_was_away(room):
+    """Stopped and started while lines come."""
+    run, sent, stop = unique(), [], threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            batch = [f"{run}-{number}" for number in range(len(sent), len(sent) + 50)]
+            room.send(*(line(one, service={"name": run}) for one in batch))
+            sent.extend(batch)
+
+    sender = threading.Thread(target=load)
+    sender.start()
+    try:
+        for number in (500, 1000, 1500):
+            wait_until(lambda: len(sent) >= number, 60, f"{number} lines")  # noqa: B023
+            if number == 500:
+                room.stack.compose("stop", "elasticsearch")
+            if number == 1000:
+                room.stack.compose("start", "elasticsearch")
+    finally:
+        stop.set()
+        sender.join()
+
+    def count() -> int:
+        room.ask("POST", f"/{STREAM}/_refresh")
+        body = {"query": {"term": {"service.name": run}}}
+        return room.ask("POST", f"/{STREAM}/_count", json=body).json().get("count", 0)
+
+    wait_until(lambda: room.stack.is_healthy("elasticsearch"), 120, "Elasticsearch")
+    wait_until(lambda: count() >= len(sent), 120, f"{len(sent)} lines")
+    assert count() == len(sent)
