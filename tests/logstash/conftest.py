@@ -1,110 +1,18 @@
-"""The core as the logging room has it, and a receiver on this machine in the place of Logstash,
-whose image is out of reach of machines without a registry; with Logstash's own certificate.
+"""The core as the logging room has it. Logstash's image is out of reach of machines without a
+registry: in its place is a receiver on this machine.
 """
 
-import random
-import ssl
-import time
-from datetime import UTC, datetime
-
-import httpx
 import pytest
-import receiver as receivers
 import yaml
-from clone import ROOT, Clone, wait_until
-from receiver import Receiver
-from scrape import total
+from clone import ROOT
+from shipped import Shipped
 
 # A fork that does not want the room deletes its folder.
 collect_ignore_glob = [] if (ROOT / "logstash").exists() else ["test_*.py"]
 
-PORT = 5959
 SERVICES = ("app", "nginx", "log-forwarder")
 # Docker keeps all that a test writes.
 KEEP = {"logging": {"driver": "json-file", "options": {"max-size": "500m"}}}
-
-
-def moment() -> str:
-    return datetime.now(UTC).isoformat()
-
-
-class Shipped:
-    """What became of each log line."""
-
-    def __init__(self, stack: Clone):
-        self.stack, self.entries, self.receiver = stack, [], None
-        self.network = f"{stack.name}_backend"
-        # This machine, on a network that nobody else reaches.
-        gateway = "{{(index .IPAM.Config 0).Gateway}}"
-        answer = stack.run("docker", "network", "inspect", f"--format={gateway}", self.network)
-        self.address = answer.stdout.strip()
-        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        secrets = stack.folder / "secrets"
-        self.tls.load_cert_chain(
-            secrets / "logstash_certificate", secrets / "logstash_certificate_key"
-        )
-
-    def receive(self, behaviour=receivers.whole) -> Receiver:
-        """From now on, in place of the receiver before, which is killed."""
-        self.stop()
-        self.receiver = Receiver(behaviour, PORT, self.tls, self.entries, self.address)
-        return self.receiver
-
-    def stop(self) -> None:
-        if self.receiver:
-            self.receiver.kill()
-            self.receiver = None
-
-    def start(self, *services: str) -> None:
-        up = ("up", "--detach", "--no-build", "--wait")
-        self.stack.compose(*up, *services)
-        self.stack.compose("exec", "--no-TTY", "nginx", "upstream")
-
-    def arrived(self) -> set[str]:
-        return {entry["event"]["id"] for entry in list(self.entries)}
-
-    def on_stdout(self) -> set[str]:
-        """All lines but those about the shipping itself, which do not take part."""
-        lines = [*self.stack.log("app"), *self.stack.log("nginx")]
-        return {
-            line["event"]["id"] for line in lines if line["log"].get("logger") != "webapp.shipping"
-        }
-
-    def missing(self) -> set[str]:
-        return self.on_stdout() - self.arrived()
-
-    def metrics(self, service: str) -> str:
-        (container,) = self.stack.inspect(service)
-        network = container["NetworkSettings"]["Networks"][self.network]
-        return httpx.get(f"http://{network['IPAddress']}:8000/metrics").raise_for_status().text
-
-    def total(self, name: str) -> float:
-        return sum(total(self.metrics(service), name) for service in ("app", "log-forwarder"))
-
-    def be_killed(self, kills: int, pause: float) -> None:
-        """`pause`: seconds that each lives at most; it takes one until the senders try again."""
-        for _ in range(kills):
-            self.receive(receivers.slow)
-            time.sleep(random.uniform(0, pause))
-        self.receive()
-
-    def replay(self, since: str) -> str:
-        return self.stack.make("replay", f"SINCE={since}").stdout
-
-    def check_once_each(self) -> None:
-        """For Elasticsearch, which keeps one line of each id: what came again is the same."""
-        seen = {}
-        for entry in self.entries:
-            line = {name: value for name, value in entry.items() if name != "tags"}
-            assert seen.setdefault(line["event"]["id"], line) == line
-
-    def settled(self, seconds: float = 60) -> None:
-        """Every line has arrived, or is counted."""
-        wait_until(
-            lambda: len(self.missing()) <= self.total("app_log_lines_dropped_total"),
-            seconds,
-            "all lines to arrive or be counted",
-        )
 
 
 @pytest.fixture(scope="module")

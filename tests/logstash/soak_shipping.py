@@ -5,9 +5,9 @@ one, under load: figures are printed, `pytest -s tests/logstash/soak_shipping.py
 import time
 
 import pytest
-from conftest import moment
 from load import Load
 from scrape import total
+from shipped import moment
 
 EVENTS, KILLS = 100_000, 20
 MINUTES = 10

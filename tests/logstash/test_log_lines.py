@@ -5,8 +5,8 @@ request notices, and every line arrives or is counted, and is brought back by `m
 import pytest
 import receiver as receivers
 from clone import wait_until
-from conftest import moment
 from load import Load
+from shipped import moment
 
 
 @pytest.fixture(autouse=True)
