@@ -95,7 +95,7 @@ soak: $(VENV)/ready ## the proofs that take longer than `make test` may
 	@scripts/engine.sh if-needed
 	@pytest tests/soak $(wildcard tests/*/soak_*.py)
 
-bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients
+bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients, WHAT=shipping for log lines
 	@scripts/engine.sh if-needed
 	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
 

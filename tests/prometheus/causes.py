@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 import raw
+import yaml
 from clone import wait_until
 
 
@@ -222,6 +223,24 @@ sys.stdin.read()
         room.stack.run("docker", "volume", "rm", volume)
 
 
+@contextmanager
+def nobody_takes_lines(room) -> Iterator[None]:
+    """The application sends to a port where nobody listens, and asks for more than may wait."""
+    file = room.stack.folder / "docker-compose.override.yml"
+    kept = file.read_text()
+    changed = yaml.safe_load(kept)
+    settings = {"LOGSTASH_HOST": "localhost", "LOGSTASH_QUEUE_SIZE": "64k"}
+    changed["services"]["app"] = {"environment": settings}
+    file.write_text(yaml.safe_dump(changed))
+    try:
+        room.stack.make("up")
+        with asking(room, "/diagnostics/hello", 2):
+            yield
+    finally:
+        file.write_text(kept)
+        room.stack.make("up")
+
+
 BURNS = {
     "ErrorBudgetBurnsFast",
     "ErrorBudgetBurns",
@@ -278,6 +297,10 @@ ON_REQUEST = {
     "more requests than threads": Cause(
         lambda room: asking(room, "/diagnostics/work?ms=300", 15, "POST"),
         {"ThreadsBusy"},
+    ),
+    "log lines find no Logstash": Cause(
+        nobody_takes_lines,
+        {"LogLinesDropped", "LogLinesWait"},
     ),
     "workers die": Cause(dying_workers, {"WorkersRestart"}),
     "one client asks for too much": Cause(

@@ -95,6 +95,7 @@ def shorten(stack: Clone) -> None:
             (r"for: \d+[mh]$", "for: 10s"),
             # Alertmanager tries for ten seconds before it counts a failure.
             (r"\[(10|15)m\]", "[30s]"),
+            (r"\[5m:\]", "[10s:1s]"),
             (r"(_total.*)\[(2m|5m|1h|6h|1d|3d)\]", r"\1[10s]"),
         ],
         "alertmanager/alertmanager.yml": [

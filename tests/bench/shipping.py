@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Measure what shipping log lines costs, in one run, alternating: `make bench WHAT=shipping`.
+
+Side by side: without, with the logging room's (over TLS), and the usual way (plain.py). Requests a
+second, and for each state that Logstash can be in, the 99th percentile of two fast clients.
+
+ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios.
+"""
+
+import random
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import receiver as receivers
+import wrk
+import yaml
+from compare import CONNECTIONS, ROUNDS, SECONDS, Ours
+from edge import table
+from shipped import Shipped
+
+HERE = Path(__file__).resolve().parent
+OFF, ROOM, PLAIN = "no shipping", "this project's logging room", "a plain handler"
+
+
+def read(receiver, connection):
+    """All, and thrown away: what a receiver on this machine costs is not what is measured."""
+    while connection.recv(65536):
+        pass
+    yield from ()
+
+
+def unanswering(receiver, connection):
+    """Half-open: the other side's kernel has gone."""
+    connection.recv(1)
+    receivers.black_hole(connection)
+    receiver.mended.wait()
+    yield from ()
+
+
+def packets_dropped(shipped):
+    receivers.black_hole(shipped.receive(read).listener)
+
+
+@contextmanager
+def restarted(shipped):
+    """Again and again, each time within three seconds."""
+    stop = threading.Event()
+
+    def restart():
+        while not stop.wait(random.uniform(0.5, 3)):
+            shipped.receive(read)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+STATES = {
+    "reads": lambda shipped: shipped.receive(read),
+    "refuses": lambda shipped: shipped.stop(),
+    "drops packets": packets_dropped,
+    "does not read": lambda shipped: shipped.receive(receivers.unread),
+    "is slow": lambda shipped: shipped.receive(receivers.slow),
+    "is half-open": lambda shipped: shipped.receive(unanswering),
+}
+
+
+def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
+    """Start the stack again, sending to this machine."""
+    shipped = Shipped(ours, with_tls=with_tls)
+    file = ours.folder / "docker-compose.override.yml"
+    override = yaml.safe_load(file.read_text())
+    hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
+    for name, service in services.items():
+        override["services"][name] = override["services"].get(name, {}) | hosts | service
+    file.write_text(yaml.safe_dump(override))
+    if "log-forwarder" in services:
+        room = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
+        ours.write_settings(COMPOSE_FILE=room)
+    ours.compose("up", "--detach", "--no-build", "--wait", "nginx", "app", *services)
+    ours.compose("exec", "--no-TTY", "nginx", "upstream")
+    return shipped
+
+
+def main() -> None:
+    folder = tempfile.TemporaryDirectory()
+    candidates = {
+        name: Ours(Path(folder.name) / str(number))
+        for number, name in enumerate((OFF, ROOM, PLAIN))
+    }
+    try:
+        for candidate in candidates.values():
+            candidate.make("up")
+        plain = {"volumes": [f"{HERE}/plain.py:/app/wsgi.py:ro"]}
+        receiving = {
+            ROOM: shipping(candidates[ROOM], True, {"app": {}, "log-forwarder": {}}),
+            PLAIN: shipping(candidates[PLAIN], False, {"app": plain}),
+        }
+        with candidates[OFF].image(wrk.IMAGE) as image:
+
+            def load(name: str, connections: int) -> tuple[float, float]:
+                target = candidates[name].target
+                return wrk.load(
+                    *(image, candidates[name], target, connections, SECONDS),
+                    failures_allowed=name == PLAIN,
+                )
+
+            for shipped in receiving.values():
+                shipped.receive(read)
+            rates = {name: [] for name in candidates}
+            for _ in range(ROUNDS):
+                for name, values in rates.items():
+                    values.append(load(name, CONNECTIONS)[0])
+            table("Logstash reads", "requests/s", rates)
+
+            for state, bring_about in STATES.items():
+                for shipped in receiving.values():
+                    bring_about(shipped)
+                compare(f"p99 when Logstash {state}", load)
+            with restarted(receiving[ROOM]), restarted(receiving[PLAIN]):
+                compare("p99 when Logstash restarts", load)
+    finally:
+        for candidate in candidates.values():
+            candidate.settings.pop("COMPOSE_FILE", None)
+            candidate.write_settings()
+            candidate.remove()
+
+
+def compare(title: str, load) -> None:
+    times = {name: [] for name in (OFF, ROOM, PLAIN)}
+    for _ in range(ROUNDS):
+        for name, values in times.items():
+            values.append(load(name, 2)[1] * 1000)
+    table(title, "ms", times)
+
+
+if __name__ == "__main__":
+    main()
