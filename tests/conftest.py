@@ -24,6 +24,7 @@ SKIPS_ALLOWED_IN_CI = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marker
 def pytest_collection_modifyitems(items):
     """What stays with one process (pytest --dist=loadgroup): a file, and of a room all files."""
     for item in items:

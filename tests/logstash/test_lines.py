@@ -16,7 +16,7 @@ from elasticsearch.dsl import field
 
 sys.path.insert(0, str(ROOT / "app"))
 
-from webapp import access_log, logs
+from webapp import access_log, forwarder, logs
 
 SETUP = ROOT / "logstash/setup"
 TEMPLATE = json.loads((SETUP / "template.json").read_text())
@@ -139,6 +139,7 @@ GIVEN = {
     "log_trace": "0af7651916cd43dd8448eb211c80319c",
     "request_id": "0af7651916cd43dd8448eb211c80319c",
     "request_length": "100",
+    "connection": "17",
     "body_bytes_sent": "12",
     "remote_addr": "2001:db8::7",
     "ssl_cipher": "TLS_AES_256_GCM_SHA384",
@@ -152,6 +153,7 @@ GIVEN = {
 ALWAYS = {"log_time", "log_level", "log_status", "log_duration", "request_id"} | {
     "request_length",
     "body_bytes_sent",
+    "connection",
 }
 
 
@@ -176,6 +178,12 @@ LINES = [
     *application_lines(),
     nginx_line(GIVEN),
     without_absent(nginx_line(NOTHING)),
+    json.loads(
+        forwarder.event(
+            b"2026/01/31 12:00:00 [error] 23#24: *17 upstream timed out (110: Connection timed out)"
+            b" while connecting to upstream, client: 192.0.2.7, server: localhost"
+        )
+    ),
     # What the pipeline adds.
     {"tags": ["replay"], "event": {"id": "a", "dataset": "unparsed"}, "message": "no JSON"},
     {"data_stream": {"type": "logs", "dataset": "flask", "namespace": "default"}},

@@ -202,7 +202,7 @@ def test_a_reader_who_stops_is_let_go_and_holds_no_thread(stack, client):
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         found = wait_until(
             lambda: [line for line in stack.log("app") if "bytes=8000000" in str(line)],
-            5,
+            10,
             "the application's line, which it writes when it has done",
         )
         assert found
