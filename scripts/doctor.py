@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 def line_ends() -> Iterator[Problem]:
     """Shell scripts and configuration with CRLF fail in containers in ways hard to read."""
     kinds = ("*.sh", "*.envsh", "Dockerfile", "*.template", "*.conf", "*.yml")
-    folders = ("scripts", "images", "nginx", "app")
+    folders = ("scripts", "images", "nginx", "app", *rooms.FOLDERS.values())
     files = [file for kind in kinds for folder in folders for file in (ROOT / folder).rglob(kind)]
     broken = [file for file in [*ROOT.glob("*.yml"), *files] if b"\r\n" in file.read_bytes()]
     if broken:

@@ -50,12 +50,22 @@ def main() -> None:
         "-",
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as sender:  # noqa: S603
-        for source in sources:
-            read = ["docker", "logs", *options, source]
-            subprocess.run(read, stdout=sender.stdin, stderr=subprocess.STDOUT, check=False)  # noqa: S603
+        # What docker itself says is among the lines, as no line of nginx or the application.
+        unread = [
+            source
+            for source in sources
+            if run(
+                *("docker", "logs", *options, source),
+                capture_output=False,
+                stdout=sender.stdin,
+                stderr=subprocess.STDOUT,
+            ).returncode
+        ]
         sender.stdin.close()
     if sender.returncode:
         die("not all has arrived", "look at Logstash (make ps; make logs), then type it again")
+    if unread:
+        die(f"docker logs could not read all of {' '.join(unread)}", "make ps, then type it again")
 
 
 def containers(service: str, *options: str) -> list[str]:

@@ -45,11 +45,17 @@ def start(services: list[str]) -> None:
     """Start these services; all when empty."""
     before = release.containers()
     old_image = release.inspect(before)[0]["Image"] if before else ""
-    for service, its in compose.config()["services"].items():
-        if not its.get("secrets"):
-            continue
-        running = run("docker", "compose", "ps", "--quiet", "--no-trunc", service).stdout.split()
-        if compose.with_old_secrets(running, service):
+    changed = [
+        service
+        for service, its in compose.config()["services"].items()
+        if its.get("secrets")
+        and compose.with_old_secrets(
+            run("docker", "compose", "ps", "--quiet", "--no-trunc", service).stdout.split(), service
+        )
+    ]
+    # What takes long comes before what stops anything.
+    if changed and not run("docker", "compose", "build", *services).returncode:
+        for service in changed:
             say(f"secrets have changed: starting {service} anew")
             run("docker", "compose", "rm", "--stop", "--force", service)
     command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]

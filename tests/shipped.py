@@ -5,6 +5,7 @@ with Logstash's own certificate.
 import random
 import ssl
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
@@ -92,10 +93,9 @@ class Shipped:
             line = {name: value for name, value in entry.items() if name != "tags"}
             assert seen.setdefault(line["event"]["id"], line) == line
 
-    def settled(self, seconds: float = 60) -> None:
-        """Every line has arrived, or is counted."""
-        wait_until(
-            lambda: len(self.missing()) <= self.total("app_log_lines_dropped_total"),
-            seconds,
-            "all lines to arrive or be counted",
-        )
+    def dropped(self) -> float:
+        return self.total("app_log_lines_dropped_total")
+
+    def settled(self, given_up: Callable[[], float] = lambda: 0, seconds: float = 60) -> None:
+        """Every line has arrived, but for so many."""
+        wait_until(lambda: len(self.missing()) == given_up(), seconds, "lines to arrive")

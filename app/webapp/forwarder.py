@@ -61,7 +61,7 @@ def event(line):
     fields = {
         "@timestamp": match["time"].replace("/", "-").replace(" ", "T") + "Z",
         "log": {"level": match["level"]},
-        "message": match["message"],
+        "message": logs.mask(match["message"]),
         "ecs": {"version": logs.ECS_VERSION},
         "service": {"name": "nginx", "type": "nginx"},
         "process": {"pid": int(match["pid"]), "thread": {"id": int(match["thread"])}},
@@ -234,7 +234,7 @@ class Given:
 
     def take(self):
         taken, size = [], 0
-        while self and size + len(self.next) < shipping.BATCH:
+        while self and (not taken or size + len(self.next) < shipping.BATCH):
             taken.append(self.next)
             size += len(self.next) + 1
             self.next = next(self.lines, None)

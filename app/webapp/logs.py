@@ -39,6 +39,15 @@ DEEPEST = 6
 
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
 SECRET = re.compile(r"authori[sz]ation|cookie|credential|passw|secret|token|api.?key", re.I)
+# In a text: what follows such a key, a token (RFC 6750, 2.1), the password in a URL (RFC 3986,
+# 3.2.1). Repetitions have limits, so that no text takes more than linear time.
+SECRETS = re.compile(
+    r"""((?:authori[sz]ation|credential|passw|secret|token|api.?key)\w{0,20}(?:\\?["'])?\s{0,3}[=:]\s{0,3}
+        (?:\\?["'])?(?:(?:basic|bearer|digest)\s{1,3})?)[^\s"'\\&,;*)}\]]+
+    |(\bbearer\s{1,3})[\w.~+/=-]{8,}
+    |(\b\w{1,20}://[^\s"'\\:/@]{0,100}:)[^\s"'\\/@]{1,100}(?=@)""",
+    re.I | re.X,
+)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
@@ -56,6 +65,11 @@ encode = json.JSONEncoder(
     separators=(",", ":"),
     default=lambda value: safe(value),  # noqa: PLW0108 (defined below)
 ).encode
+
+
+def mask(text):
+    """The text without secrets in forms that are known."""
+    return SECRETS.sub(r"\1\2\3***", text)
 
 
 def encode_any(fields):
@@ -97,7 +111,7 @@ def safe(value, depth=0, longest=LONGEST_VALUE, most=100):
         return {clip(show(k)): masked(k, v, depth + 1, longest, most) for k, v in items}
     if isinstance(value, (list, tuple, set, frozenset)) and depth < DEEPEST:
         return [safe(item, depth + 1, longest, most) for item in list(value)[:most]]
-    return clip(show(value), longest)
+    return mask(clip(show(value), longest))
 
 
 def masked(key, value, *limits):
@@ -136,7 +150,7 @@ def request_fields(environ):
         "client": {"address": environ.get("REMOTE_ADDR", "")},
     }
     if query:
-        fields["url"]["query"] = clip(query)
+        fields["url"]["query"] = mask(clip(query))
     if trace := trace_id(environ):
         fields["trace"] = {"id": trace}
     return fields
@@ -169,6 +183,9 @@ class JSONFormatter(logging.Formatter):
         if len(line) > LONGEST_LINE:
             fields["event"] = {"id": fields["event"]["id"]}
             line = encode({name: fields[name] for name in ESSENTIAL if name in fields})
+        if len(line) > LONGEST_LINE:
+            # By `ecs`, of which parts are in the place of these.
+            line = self.line(logging.makeLogRecord({**record.__dict__, "ecs": None}))
         return line
 
     def fields(self, record, longest=LONGEST_TEXT):
@@ -185,7 +202,8 @@ class JSONFormatter(logging.Formatter):
             "event": event,
         }
         if ecs := record.__dict__.get("ecs"):
-            fields.update(ecs)
+            # Ours are built of text that is safe.
+            fields.update(ecs if record.name == ACCESS else safe(ecs))
             fields["event"] = event | fields["event"] | {"id": event["id"]}
         elif has_request_context():
             fields.update(request_fields(request.environ))
@@ -207,10 +225,13 @@ class JSONFormatter(logging.Formatter):
 
 
 def message(record):
+    if record.name == ACCESS:  # a path, and no query
+        return record.msg
     try:
-        return record.getMessage()
+        text = record.getMessage()
     except Exception:
-        return f"{show(record.msg)} {show(record.args)}"
+        text = f"{show(record.msg)} {show(record.args)}"
+    return mask(clip(text, LONGEST_TEXT))
 
 
 def error_fields(exc_info, longest=LONGEST_TEXT):
@@ -219,7 +240,11 @@ def error_fields(exc_info, longest=LONGEST_TEXT):
     if len(stack) > longest:
         # The end of a stack trace names the error.
         stack = f"[{len(stack)} characters]{stack[-longest:]}"
-    return {"type": kind.__qualname__, "message": clip(show(error)), "stack_trace": stack}
+    return {
+        "type": kind.__qualname__,
+        "message": mask(clip(show(error))),
+        "stack_trace": mask(stack),
+    }
 
 
 class TextFormatter(logging.Formatter):

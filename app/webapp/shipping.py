@@ -42,7 +42,9 @@ PATIENCE = 1  # seconds after which a connection on which nothing moves is looke
 UNANSWERED = 5  # retransmissions after which the peer is taken for dead: 6 s at least
 # For a peer that has taken everything and then vanishes: 25 s (tcp(7)).
 KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-DRAIN = 5  # seconds at the end of the process; well below gunicorn's graceful_timeout
+# Seconds at the end of the process, after its last request: less if that was long, since gunicorn's
+# graceful_timeout is for both.
+DRAIN = 5
 REPORTS = 60  # seconds between two reports on stdout
 TCP_CLOSE = 7  # include/net/tcp_states.h
 
@@ -71,7 +73,8 @@ class Queue:
         self.most = most
         self.size = self.dropped = 0
         self.levels = {level: collections.deque() for level in DROPPED}
-        self.lock = threading.Lock()
+        # Reentrant: what the garbage collector or a signal calls may log in the middle of put().
+        self.lock = threading.RLock()
 
     def __len__(self):
         return sum(map(len, self.levels.values()))
@@ -95,7 +98,7 @@ class Queue:
         with self.lock:
             for level in reversed(self.levels):
                 lines = self.levels[level]
-                while lines and size + len(lines[0]) < BATCH:
+                while lines and (not taken or size + len(lines[0]) < BATCH):
                     taken.append(lines.popleft())
                     size += len(taken[-1]) + 1
                 if taken:
@@ -179,6 +182,7 @@ class Shipper(TCPLogstashHandler):
                 self.disconnect()
                 reconnects.inc()
                 self.report(error)
+                self.observe()
                 # A peer that closes soon still gets on: less is to arrive at once.
                 self.share = max(self.share // 2, BATCH)
                 if failures and self.stopping.is_set():

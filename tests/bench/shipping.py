@@ -127,7 +127,9 @@ def main() -> None:
                 compare("p99 when Logstash restarts", load)
     finally:
         for candidate in candidates.values():
+            candidate.compose("down", "--volumes")
             candidate.settings.pop("COMPOSE_FILE", None)
+            (candidate.folder / "docker-compose.override.yml").unlink()
             candidate.write_settings()
             candidate.remove()
 

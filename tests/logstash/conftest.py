@@ -11,8 +11,6 @@ from shipped import Shipped
 collect_ignore_glob = [] if (ROOT / "logstash").exists() else ["test_*.py"]
 
 SERVICES = ("app", "nginx", "log-forwarder")
-# Docker keeps all that a test writes.
-KEEP = {"logging": {"driver": "json-file", "options": {"max-size": "500m"}}}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +21,7 @@ def shipped(stack):
     stack.make("secrets")
     shipped = Shipped(stack)
     hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
-    services = {"app": hosts | KEEP, "nginx": KEEP, "log-forwarder": hosts}
+    services = {"app": hosts, "log-forwarder": hosts}
     override.write_text(yaml.safe_dump({"services": services}))
     stack.write_settings(COMPOSE_FILE=files)
     try:

@@ -201,6 +201,23 @@ def test_without_room_the_oldest_are_given_up(nginx, receive, forward, monkeypat
     wait_until(lambda: nginx.used() <= 2 * os.sysconf("SC_PAGE_SIZE"), 10, "room")
 
 
+def test_nginx_is_looked_after_while_a_connection_that_broke_is_made_again(
+    nginx, receive, forward, monkeypatch
+):
+    """Lines of it wait to be sent again, and others may have to be given up meanwhile."""
+    receiver = receive(receivers.unread)
+    before = dropped()
+    sender = forward(receiver.port)
+    os.write(nginx.access, lines(0, 100))
+    wait_until(lambda: sender.window, 10, "lines on their way")
+    receiver.kill()
+    os.write(nginx.access, lines(100, 1100))
+    monkeypatch.setattr(forwarder, "RESERVE", 2)
+    wait_until(lambda: dropped() - before >= 1000, 10, "lines given up")
+    monkeypatch.undo()
+    assert sender.window
+
+
 def replay(text, port):
     command = (sys.executable, "-m", "webapp.forwarder", "-")
     variables = {**os.environ, "LOGSTASH_HOST": "localhost", "LOGSTASH_PORT": str(port)}
@@ -221,6 +238,13 @@ def test_replay(receive):
     first = {entry["event"]["id"] for entry in receiver.entries}
     replay(text, receiver.port)
     assert set(receiver.ids) == first
+
+
+def test_a_replay_of_a_line_of_any_length(receive):
+    receiver = receive()
+    text = b'{"event":{"id":"a"},"message":"%s"}\n' % (b"x" * 100_000)
+    assert replay(text, receiver.port).returncode == 0
+    assert receiver.ids == ["a"]
 
 
 def test_a_replay_that_reaches_nobody_ends_and_says_so():

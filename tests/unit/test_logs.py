@@ -80,6 +80,53 @@ def test_extras_become_labels_and_secrets_are_masked():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Authorization: Bearer abc.def-ghi", "Authorization: Bearer ***"),
+        ("Authorization: Basic YTpi", "Authorization: Basic ***"),
+        ("got bearer abcdefgh from anna", "got bearer *** from anna"),
+        ("/login?user=anna&password=hunter2&next=/", "/login?user=anna&password=***&next=/"),
+        ("postgres://anna:hunter2@db/shop", "postgres://anna:***@db/shop"),
+        ('{"api_key": "hunter2", "user": "anna"}', '{"api_key": "***", "user": "anna"}'),
+        (r"{\"token\": \"hunter2\"}", r"{\"token\": \"***\"}"),
+        ("1234 tokens were used", "1234 tokens were used"),
+        ("https://example.org:8443/path?at=@", "https://example.org:8443/path?at=@"),
+    ],
+)
+def test_secrets_in_texts_are_masked_wherever_they_are(text, masked):
+    try:
+        raise ValueError(text)
+    except ValueError:
+        error = sys.exc_info()
+    ecs = {"user": {"name": text, "password": "hunter2"}}
+    entry = line("%s", text, exc_info=error, note=[text], ecs=ecs)
+    assert entry["message"] == masked
+    assert entry["labels"]["note"] == [masked]
+    assert entry["user"] == {"name": masked, "password": "***"}
+    assert entry["error"]["message"] == masked
+    assert entry["error"]["stack_trace"].endswith(f"ValueError: {masked}\n")
+
+
+def test_secrets_in_a_query_are_masked():
+    fields = logs.request_fields({"RAW_URI": "/a?token=abc&b=1"})
+    assert fields["url"] == {"path": "/a", "query": "token=***&b=1"}
+
+
+@pytest.mark.parametrize(
+    "text", ["token" * 2000, "token " + " " * 8000, "a://" * 2000, "bearer " * 1000]
+)
+def test_no_text_takes_long_to_mask(text):
+    begin = time.thread_time()
+    logs.mask(text)
+    assert time.thread_time() - begin < 0.1
+
+
+def test_parts_of_ecs_do_not_make_a_line_too_long():
+    huge = {f"key {number}": ["x" * 500] * 20 for number in range(20)}
+    assert line("hello", ecs={"error": huge, "log": huge, "event": {}})["message"] == "hello"
+
+
 class Hostile:
     def __str__(self):
         raise RuntimeError("no")

@@ -2,6 +2,7 @@
 without being counted.
 """
 
+import json
 import logging
 import os
 import re
@@ -224,6 +225,24 @@ def test_a_reset_that_comes_after_the_end(receive, ship, black_hole, monkeypatch
 
     shipper.makeSocket = make_slow_socket
     wait_for(receiver, log(shipper, 10)[logging.INFO], shipper)
+
+
+def test_a_line_of_any_length_and_what_comes_after_it(receive, ship):
+    receiver = receive()
+    shipper = ship(receiver.port)
+    for number, size in enumerate((10, 5 * shipping.BATCH, 10)):
+        line = {"event": {"id": str(number)}, "message": "x" * size}
+        shipper.queue.put(logging.INFO, json.dumps(line))
+    shipper.start()
+    shipper.filled.set()
+    wait_until(lambda: {*receiver.ids} == {"0", "1", "2"}, 5, "all three")
+
+
+def test_what_is_called_in_the_middle_of_a_put_may_log():
+    queue = shipping.Queue(1000)
+    with queue.lock:
+        queue.put(logging.INFO, "a line")
+    assert len(queue) == 1
 
 
 # What is bounded
