@@ -70,7 +70,7 @@ class Receiver:
         self.mended = threading.Event()
         self.entries = [] if entries is None else entries
         self.connections = 0
-        self.open = set()
+        self.open, self.threads = set(), []
         self.listener = socket.create_server((address, port))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -81,7 +81,9 @@ class Receiver:
                 connection = self.listener.accept()[0]
                 self.connections += 1
                 self.open.add(connection)
-                threading.Thread(target=self.receive, args=[connection], daemon=True).start()
+                thread = threading.Thread(target=self.receive, args=[connection], daemon=True)
+                self.threads.append(thread)
+                thread.start()
 
     def receive(self, connection):
         rest = b""
@@ -108,5 +110,7 @@ class Receiver:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 socket.socket.shutdown(connection, socket.SHUT_RD)  # wakes recv()
-            connection.close()
         self.mended.set()
+        # Each closes its own, or it might write to what has the number of its file by then.
+        for thread in self.threads:
+            thread.join(5)

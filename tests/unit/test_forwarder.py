@@ -205,12 +205,23 @@ def test_nginx_is_looked_after_while_a_connection_that_broke_is_made_again(
     nginx, receive, forward, monkeypatch
 ):
     """Lines of it wait to be sent again, and others may have to be given up meanwhile."""
-    receiver = receive(receivers.unread)
+
+    def deaf(receiver, connection):
+        receiver.mended.wait()
+        yield from ()
+
+    receiver = receive(deaf)
     before = dropped()
     sender = forward(receiver.port)
     os.write(nginx.access, lines(0, 100))
     wait_until(lambda: sender.window, 10, "lines on their way")
+    broken = REGISTRY.get_sample_value("app_logstash_reconnects_total")
     receiver.kill()
+    wait_until(
+        lambda: REGISTRY.get_sample_value("app_logstash_reconnects_total") > broken + 1,
+        10,
+        "attempts",
+    )
     os.write(nginx.access, lines(100, 1100))
     monkeypatch.setattr(forwarder, "RESERVE", 2)
     wait_until(lambda: dropped() - before >= 1000, 10, "lines given up")
