@@ -98,4 +98,10 @@ class Shipped:
 
     def settled(self, given_up: Callable[[], float] = lambda: 0, seconds: float = 60) -> None:
         """Every line has arrived, but for so many."""
-        wait_until(lambda: len(self.missing()) == given_up(), seconds, "lines to arrive")
+        try:
+            wait_until(lambda: len(self.missing()) == given_up(), seconds, "lines to arrive")
+        except AssertionError as error:
+            missing = self.missing()
+            lines = [*self.stack.log("app"), *self.stack.log("nginx")]
+            left = [line for line in lines if line["event"]["id"] in missing]
+            raise AssertionError(f"{error}: {len(left)}, {left[:3]} to {left[-3:]}") from None

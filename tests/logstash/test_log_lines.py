@@ -41,10 +41,8 @@ def test_lines_of_both_arrive_with_the_same_request_id(shipped, client):
 
 def test_lines_of_the_error_log_arrive_and_name_the_connection(shipped, client):
     shipped.receive()
-    with shipped.stack.paused("app"):
-        # Longer than nginx waits for a connection that the application accepts no more.
-        answer = client.get("/diagnostics/hello", timeout=60)
-    assert answer.status_code == 504
+    answer = client.post("/diagnostics/echo", content=b"x" * 11_000_000)
+    assert answer.status_code == 413
     request_id = answer.headers["X-Request-ID"]
     wait_until(lambda: "nginx.access" in of_request(shipped, request_id), 20, "the access line")
     connection = of_request(shipped, request_id)["nginx.access"]["nginx"]["connection"]
