@@ -35,6 +35,20 @@ def test_the_services_differ_only_where_it_is_meant():
     assert differing(COMPOSE, STACK) == DIFFERENCES.keys() | AS_IN_THE_CORE
 
 
+def test_docker_keeps_what_waits_for_logstash_and_more():
+    """Or `make replay` would not find what was given up."""
+    options = COMPOSE["volumes"]["nginx-logs"]["driver_opts"]["o"]
+    nginx = int(re.search(r"size=(\d+)m", options)[1])
+    worker = int(
+        re.search(r":-(\d+)m", COMPOSE["services"]["app"]["environment"]["LOGSTASH_QUEUE_SIZE"])[1]
+    )
+    for name, waits in (("nginx", nginx), ("app", 4 * worker)):
+        kept = COMPOSE["services"][name]["logging"]["options"]
+        # The newest of Docker's files has just been begun, and each line is longer there.
+        assert int(kept["max-size"].removesuffix("m")) * (int(kept["max-file"]) - 1) > 2 * waits
+        assert STACK["services"][name]["logging"]["options"] == kept
+
+
 def test_the_same_services_networks_volumes_and_secrets():
     for kind in ("services", "networks", "volumes", "secrets"):
         assert STACK[kind].keys() == COMPOSE[kind].keys()
