@@ -4,13 +4,16 @@
 Side by side: without, with the logging room's (over TLS), and the usual way (plain.py). Requests a
 second, and for each state that Logstash can be in, the 99th percentile of two fast clients.
 
-ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios.
+ROUNDS (5) and SECONDS (8) as in compare.py; STATE="does not read" for one of the states alone.
+Printed: medians, and their ratios.
 """
 
+import os
 import random
 import tempfile
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import receiver as receivers
@@ -21,6 +24,7 @@ from edge import table
 from shipped import Shipped
 
 HERE = Path(__file__).resolve().parent
+STATE = os.environ.get("STATE")
 OFF, ROOM, PLAIN = "no shipping", "this project's logging room", "a plain handler"
 
 
@@ -39,8 +43,22 @@ def unanswering(receiver, connection):
     yield from ()
 
 
+@contextmanager
+def receiving(shipped, behaviour=read):
+    yield shipped.receive(behaviour)
+
+
+@contextmanager
+def refused(shipped):
+    shipped.stop()
+    yield
+
+
+@contextmanager
 def packets_dropped(shipped):
-    receivers.black_hole(shipped.receive(read).listener)
+    with receiving(shipped) as receiver:
+        receivers.black_hole(receiver.listener)
+        yield
 
 
 @contextmanager
@@ -62,12 +80,13 @@ def restarted(shipped):
 
 
 STATES = {
-    "reads": lambda shipped: shipped.receive(read),
-    "refuses": lambda shipped: shipped.stop(),
+    "reads": receiving,
+    "refuses": refused,
     "drops packets": packets_dropped,
-    "does not read": lambda shipped: shipped.receive(receivers.unread),
-    "is slow": lambda shipped: shipped.receive(receivers.slow),
-    "is half-open": lambda shipped: shipped.receive(unanswering),
+    "does not read": partial(receiving, behaviour=receivers.unread),
+    "is slow": partial(receiving, behaviour=receivers.slow),
+    "is half-open": partial(receiving, behaviour=unanswering),
+    "restarts": restarted,
 }
 
 
@@ -98,10 +117,8 @@ def main() -> None:
         for candidate in candidates.values():
             candidate.make("up")
         plain = {"volumes": [f"{HERE}/plain.py:/app/wsgi.py:ro"]}
-        receiving = {
-            ROOM: shipping(candidates[ROOM], True, {"app": {}, "log-forwarder": {}}),
-            PLAIN: shipping(candidates[PLAIN], False, {"app": plain}),
-        }
+        room = shipping(candidates[ROOM], True, {"app": {}, "log-forwarder": {}})
+        usual = shipping(candidates[PLAIN], False, {"app": plain})
         with candidates[OFF].image(wrk.IMAGE) as image:
 
             def load(name: str, connections: int) -> tuple[float, float]:
@@ -111,20 +128,17 @@ def main() -> None:
                     failures_allowed=name == PLAIN,
                 )
 
-            for shipped in receiving.values():
-                shipped.receive(read)
-            rates = {name: [] for name in candidates}
-            for _ in range(ROUNDS):
-                for name, values in rates.items():
-                    values.append(load(name, CONNECTIONS)[0])
-            table("Logstash reads", "requests/s", rates)
-
+            if not STATE:
+                with receiving(room), receiving(usual):
+                    rates = {name: [] for name in candidates}
+                    for _ in range(ROUNDS):
+                        for name, values in rates.items():
+                            values.append(load(name, CONNECTIONS)[0])
+                    table("Logstash reads", "requests/s", rates)
             for state, bring_about in STATES.items():
-                for shipped in receiving.values():
-                    bring_about(shipped)
-                compare(f"p99 when Logstash {state}", load)
-            with restarted(receiving[ROOM]), restarted(receiving[PLAIN]):
-                compare("p99 when Logstash restarts", load)
+                if STATE in (None, state):
+                    with bring_about(room), bring_about(usual):
+                        compare(f"p99 when Logstash {state}", load)
     finally:
         for candidate in candidates.values():
             candidate.compose("down", "--volumes")
