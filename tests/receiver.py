@@ -82,8 +82,8 @@ class Receiver:
                 self.connections += 1
                 self.open.add(connection)
                 thread = threading.Thread(target=self.receive, args=[connection], daemon=True)
-                self.threads.append(thread)
                 thread.start()
+                self.threads.append(thread)
 
     def receive(self, connection):
         rest = b""

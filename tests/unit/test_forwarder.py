@@ -1,5 +1,6 @@
 """nginx's lines on their way from its files to a real TCP receiver."""
 
+import io
 import json
 import os
 import signal
@@ -185,7 +186,7 @@ def test_a_receiver_that_is_killed_again_and_again(nginx, receive, forward):
         receiver.kill()
         receiver = receive(receivers.slow, receiver.port, entries=receiver.entries)
     receiver.mended.set()
-    wait_for(receiver, ids(0, 5000))
+    wait_for(receiver, ids(0, 5000), 30)
 
 
 def test_without_room_the_oldest_are_given_up(nginx, receive, forward, monkeypatch):
@@ -229,20 +230,26 @@ def test_nginx_is_looked_after_while_a_connection_that_broke_is_made_again(
     assert sender.window
 
 
-def replay(text, port):
-    command = (sys.executable, "-m", "webapp.forwarder", "-")
-    variables = {**os.environ, "LOGSTASH_HOST": "localhost", "LOGSTASH_PORT": str(port)}
-    return subprocess.run(
-        command, cwd=APP, env=variables, input=text, capture_output=True, timeout=60, check=False
-    )
+@pytest.fixture
+def replay(monkeypatch, capfd):
+    """replay(text, port): what it says, and its exit code."""
+
+    def run(text, port):
+        monkeypatch.setenv("LOGSTASH_HOST", "localhost")
+        monkeypatch.setenv("LOGSTASH_PORT", str(port))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        code = forwarder.main("-")
+        return capfd.readouterr(), code
+
+    return run
 
 
-def test_replay(receive):
+def test_replay(receive, replay):
     receiver = receive()
     text = lines(0, 3000) + ERROR + b"\n/docker-entrypoint.sh: hello\n{broken}\n\n"
-    answer = replay(text, receiver.port)
-    assert answer.stdout == b"3001 lines sent, 2 without an event.id left out\n"
-    assert answer.returncode == 0, answer.stderr
+    said, code = replay(text, receiver.port)
+    assert said.out == "3001 lines sent, 2 without an event.id left out\n"
+    assert not code, said.err
     assert {entry["tags"][0] for entry in receiver.entries} == {"replay"}
     assert ids(0, 3000) < set(receiver.ids)
     # The same id each time.
@@ -251,18 +258,18 @@ def test_replay(receive):
     assert set(receiver.ids) == first
 
 
-def test_a_replay_of_a_line_of_any_length(receive):
+def test_a_replay_of_a_line_of_any_length(receive, replay):
     receiver = receive()
     text = b'{"event":{"id":"a"},"message":"%s"}\n' % (b"x" * 100_000)
-    assert replay(text, receiver.port).returncode == 0
+    assert not replay(text, receiver.port)[1]
     assert receiver.ids == ["a"]
 
 
-def test_a_replay_that_reaches_nobody_ends_and_says_so():
-    answer = replay(lines(0, 10), free_port())
-    assert answer.returncode == 1
-    assert b"Connection refused" in answer.stderr
-    assert answer.stdout.startswith(b"0 lines sent")
+def test_a_replay_that_reaches_nobody_ends_and_says_so(replay):
+    said, code = replay(lines(0, 10), free_port())
+    assert code == 1
+    assert "Connection refused" in said.err
+    assert said.out.startswith("0 lines sent")
 
 
 def test_the_process_is_healthy_and_stops_in_time(folder, nginx, receive):
@@ -287,16 +294,22 @@ def test_the_process_is_healthy_and_stops_in_time(folder, nginx, receive):
 
 
 def test_without_a_host_it_says_so():
-    answer = subprocess.run(
-        (sys.executable, "-m", "webapp.forwarder"),
-        cwd=APP,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 1
-    assert "LOGSTASH_HOST" in answer.stderr
+    with pytest.raises(SystemExit, match="LOGSTASH_HOST"):
+        forwarder.main()
+
+
+def test_a_forwarder_of_files_that_are_empty_but_for_a_hole(nginx, folder, receive, forward):
+    # Whole pages, or the last would stay.
+    os.write(nginx.access, lines(0, 10).ljust(8191, b"x") + b"\n")
+    tail = forwarder.Tail(folder / "access.log", 20)
+    tail.look()
+    tail.punch(0, tail.end)
+    receiver = receive()
+    forward(receiver.port)
+    wait_until(lambda: not os.fstat(nginx.access).st_blocks, 5, "nothing but a hole")
+    os.write(nginx.access, lines(100, 101))
+    wait_for(receiver, ids(100, 101))
+    assert len(receiver.ids) == 1
 
 
 def test_what_is_given_up_takes_no_room(nginx, folder):
