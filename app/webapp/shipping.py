@@ -215,7 +215,9 @@ class Shipper(TCPLogstashHandler):
             if number == len(self.window):
                 if not self.wait(rest):
                     break
-                self.window.append(self.queue.take())
+                if not (batch := self.queue.take()):
+                    continue
+                self.window.append(batch)
             batch = self.window[number]
             self.send(batch.data)
             (resent if number < self.tried else sent).inc(batch.count)

@@ -138,6 +138,16 @@ def test_what_is_no_line_of_nginx_is_counted(nginx, receive, forward):
     assert (dropped() - before[0], dropped("error") - before[1]) == (2, 1)
 
 
+def test_what_comes_after_nothing_but_nonsense_arrives(nginx, receive, forward):
+    receiver = receive()
+    before = dropped()
+    os.write(nginx.access, b"nonsense\n")
+    forward(receiver.port)
+    wait_until(lambda: dropped() > before, 10, "nonsense to be counted")
+    os.write(nginx.access, lines(0, 1))
+    wait_for(receiver, ids(0, 1))
+
+
 def test_half_a_line_waits_for_its_rest(nginx, receive, forward):
     receiver = receive()
     line = lines(1, 2)
