@@ -150,3 +150,7 @@ def room(stack):
         (stack.folder / "docker-compose.override.yml").unlink()
         stack.write_settings()
         stack.make("up")
+        # What it remembers would alarm the next module's room.
+        stack.run(
+            "docker", "volume", "rm", f"{stack.name}_prometheus", f"{stack.name}_alertmanager"
+        )
