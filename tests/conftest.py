@@ -92,3 +92,14 @@ def replicas(stack):
         yield stack
     finally:
         scale(1)
+        with Load(stack) as load_:
+            # For some seconds it asks those that have gone, too.
+            wait_until(
+                lambda: (
+                    len(load_.results) >= 100
+                    and {(r.status, r.replica) for r in load_.results[-100:]}
+                    == {(200, load_.results[-1].replica)}
+                ),
+                30,
+                "nginx to find that two have gone",
+            )
