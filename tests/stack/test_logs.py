@@ -122,3 +122,12 @@ def test_gunicorns_own_messages_are_in_the_same_form(stack):
     messages = [line["message"] for line in stack.log("app")]
     assert sum("Listening at" in message for message in messages) >= 1
     assert sum("Booting worker" in message for message in messages) >= 2
+
+
+def test_secrets_in_a_query_are_in_no_line(stack, client):
+    answer = client.get("/diagnostics/echo?user=anna&password=hunter2")
+    queries = {
+        service: stack.lines_of(answer.headers["X-Request-ID"], service)[0]["url"]["query"]
+        for service in ("nginx", "app")
+    }
+    assert queries == {"nginx": "[masked]", "app": "user=anna&password=***"}
