@@ -4,7 +4,7 @@ import os
 
 import load
 import pytest
-from clone import ROOT, Clone, leftovers, remove_killed, wait_until
+from clone import Clone, leftovers, remove_killed, wait_until
 from load import Load
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
@@ -22,15 +22,6 @@ SKIPS_ALLOWED_IN_CI = {
     # tests/logstash/test_pipeline.py; its package is not declared for newer ones.
     "the grammar of pipelines is for older Pythons",
 }
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marker
-def pytest_collection_modifyitems(items):
-    """What stays with one process (pytest --dist=loadgroup): a file, and of a room all files."""
-    for item in items:
-        folder = item.path.parent
-        is_room = (ROOT / folder.name).exists()
-        item.add_marker(pytest.mark.xdist_group(folder.name if is_room else item.path.name))
 
 
 @pytest.hookimpl(wrapper=True)
