@@ -15,7 +15,11 @@ cd "$(dirname "$0")/.."
 exec 9>"/tmp/base-images-$(id -u).lock"
 flock 9
 
-have() { docker image inspect "$1" >/dev/null 2>&1; }
+# Asked once about an image that is here: each question takes Docker 0.1 s.
+declare -A here
+have() {
+  [ -n "${here[$1]:-}" ] || { docker image inspect "$1" >/dev/null 2>&1 && here[$1]=yes; }
+}
 
 # stand_in NAME FILE…: the stand-in's image name; its tag follows from the files that go into it.
 stand_in() {

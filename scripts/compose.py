@@ -93,6 +93,14 @@ def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
     return [line.split()[0] for line in lines if line.split()[1] < changed_at]
 
 
+@functools.cache
+def engine_info() -> dict:
+    """What the engine says of itself and its machine; empty when none answers."""
+    answer = run("docker", "info", "--format", "{{json .}}")
+    return json.loads(answer.stdout) if answer.returncode == 0 else {}
+
+
+@functools.cache
 def engine_is_local() -> bool:
     """Does the engine run on this machine, so that its ports and disk can be looked at?"""
     answer = run("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")

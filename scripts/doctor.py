@@ -180,7 +180,7 @@ def holder(port: int) -> str:
 
 
 def disk() -> Iterator[Problem]:
-    root = run("docker", "info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    root = compose.engine_info()["DockerRootDir"]
     if not compose.engine_is_local() or not Path(root).exists():
         return
     gigabytes = shutil.disk_usage(root).free / 1e9
@@ -193,7 +193,7 @@ def disk() -> Iterator[Problem]:
 
 
 def memory() -> Iterator[Problem]:
-    total = int(run("docker", "info", "--format", "{{.MemTotal}}").stdout or 0) / 1e9
+    total = compose.engine_info()["MemTotal"] / 1e9
     services = compose.config()["services"]
     needed = NEEDED_MEMORY_GB + sum(
         int(services[name]["mem_limit"]) / 1e9 for name, _ in needs("memory")

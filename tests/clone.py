@@ -4,6 +4,7 @@ The tests drive the stack as a user does: `make up` in the clone, then requests 
 ports. A clone has its own project name and ports, so it runs beside any other stack.
 """
 
+import functools
 import json
 import os
 import re
@@ -15,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import docker
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +74,16 @@ def answers(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+@functools.cache
+def engine() -> docker.APIClient:
+    """The engine that the command `docker` talks to; each of its calls takes 0.1 s of a processor,
+    which tests that wait for something would take from those beside them.
+    """
+    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    host = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return docker.from_env(environment={"DOCKER_HOST": host, **os.environ}, timeout=300).api
 
 
 class Clone:
@@ -137,15 +150,25 @@ class Clone:
         return self.run("docker", "compose", *words, check=check)
 
     def containers(self, service: str) -> list[str]:
-        return self.compose("ps", "--all", "--quiet", service).stdout.split()
+        labels = [
+            f"com.docker.compose.project={self.name}",
+            f"com.docker.compose.service={service}",
+        ]
+        found = engine().containers(all=True, filters={"label": labels})
+        found.sort(key=lambda one: int(one["Labels"]["com.docker.compose.container-number"]))
+        return [one["Id"] for one in found]
 
     def inspect(self, service: str) -> list[dict]:
         """What the engine says of the service's containers."""
-        return json.loads(self.run("docker", "inspect", *self.containers(service)).stdout)
+        return [engine().inspect_container(container) for container in self.containers(service)]
 
     def execute(self, service: str, *command: str, check: bool = True) -> str:
         """Run a command in the service's container and give back what it printed."""
-        return self.compose("exec", "--no-TTY", service, *command, check=check).stdout
+        execution = engine().exec_create(self.containers(service)[0], command)["Id"]
+        output, errors = engine().exec_start(execution, demux=True)
+        code = engine().exec_inspect(execution)["ExitCode"]
+        assert not (check and code), f"{command} exited with {code}: {errors}"
+        return (output or b"").decode()
 
     def children(self, service: str) -> list[int]:
         """Process ids, as the container numbers them, of what its first process has started."""
@@ -226,9 +249,11 @@ class Clone:
         """
 
         def found() -> list[dict]:
+            texts = [text for name in self.containers(service) for text in self.stdout(name)]
+            lines = [json.loads(text) for text in texts if request_id in text and text[0] == "{"]
             return [
                 line
-                for line in self.log(service)
+                for line in lines
                 if line.get("http", {}).get("request", {}).get("id") == request_id
             ]
 
@@ -236,8 +261,9 @@ class Clone:
 
     def stdout(self, container: str, since: str = "") -> list[str]:
         """Its lines; `since`: only those after that moment, as RFC 3339 writes it."""
-        options = [f"--since={since}"] if since else []
-        return self.run("docker", "logs", *options, container).stdout.split("\n")[:-1]
+        moment = datetime.fromisoformat(since).timestamp() if since else None
+        text = engine().logs(container, stderr=False, since=moment).decode()
+        return text.split("\n")[:-1]
 
     @property
     def url(self) -> str:

@@ -8,6 +8,9 @@ import httpx
 import pytest
 from clone import Clone, wait_until
 
+# A service that does nothing; process 1 is deaf to SIGTERM.
+SLEEP = "entrypoint: [sleep, infinity], stop_signal: KILL, healthcheck: {test: [CMD, 'true']}"
+
 
 def test_prints_the_addresses_that_work(stack):
     address = stack.make("up").stdout.splitlines()[-1]
@@ -151,12 +154,11 @@ def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
     image = "localhost:1/nowhere:1.0"
     folder.mkdir()
     (folder / "Dockerfile").write_text(f"ARG NOWHERE_IMAGE={image}\nFROM ${{NOWHERE_IMAGE}}\n")
-    sleep = "entrypoint: [sleep, infinity], healthcheck: {test: [CMD, 'true']}"
     optional, needed = (
-        f"nowhere: {{build: nowhere, {sleep}, labels: {{{label}: 'true'}}}}"
+        f"nowhere: {{build: nowhere, {SLEEP}, labels: {{{label}: 'true'}}}}"
         for label in ("optional", "needed")
     )
-    guest = f"guest: {{image: {stack.name}-app, {sleep}}}"
+    guest = f"guest: {{image: {stack.name}-app, {SLEEP}}}"
 
     def services() -> set[str]:
         ours = f"label=com.docker.compose.project={stack.name}"
@@ -196,8 +198,7 @@ def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
 
 def test_what_has_a_secret_that_changed_is_started_anew_and_nothing_else(stack):
     overlay, secret = stack.folder / "docker-compose.override.yml", stack.folder / "word"
-    sleep = "entrypoint: [sleep, infinity], healthcheck: {test: [CMD, 'true']}"
-    guest = f"guest: {{image: {stack.name}-app, secrets: [word], {sleep}}}"
+    guest = f"guest: {{image: {stack.name}-app, secrets: [word], {SLEEP}}}"
     overlay.write_text(f"services: {{{guest}}}\nsecrets: {{word: {{file: word}}}}\n")
     secret.write_text("one")
     try:
