@@ -51,16 +51,22 @@ pull() {
   pull_error=$(docker pull --quiet "$1" 2>&1 >/dev/null)
 }
 
+# Side by side: they mostly wait for the package mirror.
 build_stand_ins() {
   local debian line image name
+  local -A builds=()
   debian=$(stand_in debian)
   for line in $stand_ins; do
     image=${line#*=}
     name=${image#*/}
-    have "$image" && continue
+    if [ -n "${builds[$image]:-}" ] || have "$image"; then continue; fi
     have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
-    quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" ||
+    quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" &
+    builds[$image]=$!
+  done
+  for image in "${!builds[@]}"; do
+    wait "${builds[$image]}" ||
       die "$image could not be built, Docker's words are above" 'make doctor'
   done
 }

@@ -41,7 +41,6 @@ def main() -> None:
     swarm.timeout()
     require_key()
     room_files = choose_rooms()
-    doctor.require([[doctor.programs]])
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     variables = compose.environment()
     images = variables.get("IMAGES") or swarm.stack_name()
@@ -83,13 +82,18 @@ def choose_rooms() -> list[str]:
         names = [name for name, folder in rooms.FOLDERS.items() if folder in running]
     files = rooms.overlays(names, STACK_FILE, WITHOUT)
     compose.use(rooms.compose_files(names, WITHOUT))
-    for name in names:
-        require_place(name)
+    doctor.require([[doctor.programs]])
+    places = {name: place(name) for name in names}
+    # Another machine cannot be looked at from here.
+    if set(places.values()) == {compose.engine_info()["Swarm"]["NodeID"]}:
+        doctor.require([[doctor.disk, doctor.memory, doctor.kernel]])
+    for name, node in places.items():
+        run("docker", "node", "update", "--label-add", f"{name}=true", node)
     return files
 
 
-def require_place(room: str) -> None:
-    """A room's data stays on one node, the one with its label, which an only node gets here."""
+def place(room: str) -> str:
+    """The node on which a room's data stays: the one with its label, or the only one."""
     listed = run("docker", "node", "ls", "--quiet", "--filter", f"node.label={room}=true")
     labelled = listed.stdout.split()
     if len(labelled) > 1:
@@ -97,17 +101,14 @@ def require_place(room: str) -> None:
             f"{len(labelled)} nodes have the label {room}=true, and the room's data stays on one",
             f"docker node update --label-rm {room} NODE",
         )
-    if labelled:
-        return
-    nodes = run("docker", "node", "ls", "--format", "{{.Hostname}}").stdout.split()
-    this = run("docker", "info", "--format", "{{.Swarm.NodeID}} {{.Name}}").stdout.split()
-    label = ("docker", "node", "update", "--label-add", f"{room}=true")
-    if len(nodes) > 1:
+    nodes = run("docker", "node", "ls", "--quiet").stdout.split()
+    if not labelled and len(nodes) > 1:
+        this = compose.engine_info()["Name"]
         die(
             f"none of the {len(nodes)} nodes has the label {room}=true, for the room's data",
-            f"{' '.join(label)} {this[1]}",
+            f"docker node update --label-add {room}=true {this}",
         )
-    run(*label, this[0])
+    return [*labelled, *nodes][0]
 
 
 def services_in(*files: str) -> set[str]:

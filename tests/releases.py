@@ -20,7 +20,7 @@ def release_and_back(stack: Clone, requests: int) -> None:
         before = client.post("/diagnostics/echo").json()["version"]
     for target, version in (("release", "v2"), ("release-rollback", before)):
         old = ids(stack)
-        with Load(stack) as load:
+        with Load(stack, pause=0.02) as load:
             said = stack.make(target, APP_VERSION="v2").stdout
             load.carry_on(requests)
         print(f"make {target}: {load.summary}")

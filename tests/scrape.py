@@ -1,5 +1,6 @@
 """What a page of metrics says."""
 
+from clone import Clone, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -19,3 +20,22 @@ def total(text: str, name: str, **labels: str) -> float:
         for (found, pairs), value in samples(text).items()
         if found == name and labels.items() <= dict(pairs).items()
     )
+
+
+class Growth:
+    """By how much a counter of nginx has grown since this was made."""
+
+    def __init__(self, stack: Clone):
+        self.stack = stack
+        self.before = stack.edge_metrics()
+
+    def of(self, name: str, **labels: str) -> float:
+        now = self.stack.edge_metrics()
+        return total(now, f"nginx_http_{name}", **labels) - total(
+            self.before, f"nginx_http_{name}", **labels
+        )
+
+    def becomes(self, expected: float, name: str, **labels: str) -> None:
+        """A request is counted when its answer is sent: clients may have it a moment earlier."""
+        wait_until(lambda: self.of(name, **labels) >= expected, 5, f"{expected} of {name} {labels}")
+        assert self.of(name, **labels) == expected

@@ -59,14 +59,14 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     assert "changes that are not committed" in refused(site)
     version = site.commit("Two")
     nginx = site.ids("nginx")
-    with Load(site) as load:
+    with Load(site, pause=0.02) as load:
         said = site.make("deploy").stdout
         load.carry_on(1000)
     assert load.failed == [], load.summary
     assert said.splitlines()[-1] == f"{site.name} serves app {version}, nginx {before}"
     assert {result.version for result in load.results} == {before, version}
     assert {result.version for result in load.results[-50:]} == {version}
-    with Load(site) as load:
+    with Load(site, pause=0.02) as load:
         site.make("rollback")
         load.carry_on(1000)
     assert load.failed == [], load.summary
@@ -121,8 +121,14 @@ def test_a_room_that_cannot_be_had_is_refused_before_anything_is_built(site, mac
     folder.mkdir(exist_ok=True)
     image = "localhost:1/nowhere:1.0"
     (folder / "Dockerfile").write_text(f"ARG NOWHERE_IMAGE={image}\nFROM ${{NOWHERE_IMAGE}}\n")
-    (folder / "docker-compose.yml").write_text("services: {nowhere: {build: logstash}}\n")
+    overlay = folder / "docker-compose.yml"
+    too_much = "labels: {needs-memory: its limit}, mem_limit: 9000g"
+    overlay.write_text(f"services: {{nowhere: {{build: logstash, {too_much}}}}}\n")
     (folder / "docker-stack.yml").write_text("services: {nowhere: {image: nowhere}}\n")
+    assert "GB of memory, 9.66e+03 GB are needed" in refused(site, WITH="logging")
+    label = ("node", "ls", "--quiet", "--filter", "node.label=logging=true")
+    assert machine.on("node1", *label) == ""
+    overlay.write_text("services: {nowhere: {build: logstash}}\n")
     kinds = (["images", "--all", "--quiet"], ["ps", "--quiet"], ["secret", "ls", "--quiet"])
     before = [machine.on("node1", *kind) for kind in kinds]
     said = refused(site, WITH="logging", APP_VERSION="refused")

@@ -1,42 +1,22 @@
 """What nginx counts, asked as Prometheus asks: what it answers by itself, too."""
 
 import raw
-from clone import Clone, wait_until
-from load import LIMITS, Load
-from scrape import samples, total
-
-
-class Growth:
-    """By how much a counter has grown since this was made."""
-
-    def __init__(self, stack: Clone):
-        self.stack = stack
-        self.before = stack.edge_metrics()
-
-    def of(self, name: str, **labels: str) -> float:
-        now = self.stack.edge_metrics()
-        return total(now, f"nginx_http_{name}", **labels) - total(
-            self.before, f"nginx_http_{name}", **labels
-        )
-
-    def becomes(self, expected: float, name: str, **labels: str) -> None:
-        """A request is counted when its answer is sent: clients may have it a moment earlier."""
-        wait_until(lambda: self.of(name, **labels) >= expected, 5, f"{expected} of {name} {labels}")
-        assert self.of(name, **labels) == expected
+from clone import wait_until
+from load import Load
+from scrape import Growth, samples, total
 
 
 def test_every_request_is_counted_once_by_all_workers_and_over_reloads(stack):
-    with stack.changed(**LIMITS):
-        growth = Growth(stack)
-        with Load(stack) as load:
-            load.carry_on(300)
-            stack.make("reload")
-            load.carry_on(300)
-        assert load.failed == [], load.summary
-        sent = len(load.results)
-        growth.becomes(sent, "requests_total")
-        growth.becomes(sent, "requests_total", status="200")
-        growth.becomes(sent, "request_duration_seconds_count")
+    growth = Growth(stack)
+    with Load(stack) as load:
+        load.carry_on(300)
+        stack.make("reload")
+        load.carry_on(300)
+    assert load.failed == [], load.summary
+    sent = len(load.results)
+    growth.becomes(sent, "requests_total")
+    growth.becomes(sent, "requests_total", status="200")
+    growth.becomes(sent, "request_duration_seconds_count")
 
 
 def test_what_nginx_answers_by_itself(stack, client):
@@ -66,15 +46,6 @@ def test_times_bytes_and_what_the_cache_did(stack, client):
     growth.becomes(4, "request_duration_seconds_bucket", le="+Inf")
     assert 0.6 <= growth.of("request_duration_seconds_sum") < 2
     assert growth.of("response_bytes_total") > 1000
-
-
-def test_what_a_limit_refused(stack):
-    with stack.changed(RATE_LIMIT="1", RATE_BURST="1"), stack.client() as client:
-        growth = Growth(stack)
-        statuses = [client.get("/diagnostics/hello").status_code for _ in range(10)]
-        assert statuses.count(429) >= 7
-        growth.becomes(statuses.count(429), "rejected_total", limit="requests")
-        growth.becomes(statuses.count(429), "requests_total", status="429")
 
 
 def test_what_clients_make_up_makes_no_series(stack, client):

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from scrape import Growth
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,16 @@ def test_a_burst_above_the_rate_is_refused_and_served_again_later(limited):
         assert "nginx" not in refused.text.lower()
         forget()
         assert client.get("/diagnostics/hello").status_code == 200
+
+
+def test_what_was_refused_is_counted(limited):
+    with limited.client() as client:
+        forget()
+        growth = Growth(limited)
+        statuses = [client.get("/diagnostics/hello").status_code for _ in range(100)]
+    assert statuses.count(429) > 10
+    growth.becomes(statuses.count(429), "rejected_total", limit="requests")
+    growth.becomes(statuses.count(429), "requests_total", status="429")
 
 
 def test_others_are_served_meanwhile(limited):

@@ -12,10 +12,25 @@ from clone import Clone, wait_until
 SLEEP = "entrypoint: [sleep, infinity], stop_signal: KILL, healthcheck: {test: [CMD, 'true']}"
 
 
-def test_prints_the_addresses_that_work(stack):
-    address = stack.make("up").stdout.splitlines()[-1]
+@pytest.fixture(scope="module")
+def again(stack):
+    """`make up` where all runs already: what it said, and which containers it met."""
+    before = stack.containers("app") + stack.containers("nginx")
+    return stack.make("up"), before
+
+
+def test_prints_the_addresses_that_work(stack, again):
+    address = again[0].stdout.splitlines()[-1]
     assert address == stack.url
     assert httpx.get(f"{address}/diagnostics/hello", verify=stack.tls()).status_code == 200
+
+
+def test_again_it_changes_nothing(stack, again):
+    assert stack.containers("app") + stack.containers("nginx") == again[1]
+
+
+def test_output_is_plain_where_there_is_no_terminal(again):
+    assert "\x1b" not in again[0].stdout + again[0].stderr
 
 
 def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
@@ -33,17 +48,6 @@ def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
     assert min(times) < 10
     assert stack.is_healthy("nginx")
     assert stack.is_healthy("app")
-
-
-def test_again_it_changes_nothing(stack):
-    before = stack.containers("app") + stack.containers("nginx")
-    stack.make("up")
-    assert stack.containers("app") + stack.containers("nginx") == before
-
-
-def test_output_is_plain_where_there_is_no_terminal(stack):
-    output = stack.make("up")
-    assert "\x1b" not in output.stdout + output.stderr
 
 
 def test_every_target_is_listed(stack):
@@ -143,7 +147,6 @@ def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
     finally:
         stack.write_settings()
         overlay.unlink() if original is None else overlay.write_bytes(original)
-        stack.make("up")
 
 
 def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
@@ -192,7 +195,6 @@ def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
     finally:
         overlay.unlink()
         shutil.rmtree(folder)
-        stack.make("up")
     assert stack.containers("app") == before
 
 
@@ -213,9 +215,9 @@ def test_what_has_a_secret_that_changed_is_started_anew_and_nothing_else(stack):
         assert stack.execute("guest", "cat", "/run/secrets/word") == "two"
         assert stack.containers("app") == app
     finally:
+        stack.compose("rm", "--stop", "--force", "guest")
         overlay.unlink()
         secret.unlink()
-        stack.make("up")
 
 
 def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
@@ -232,27 +234,24 @@ def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
     assert "WHO: person" in config
 
 
-def test_version_named_in_env_is_the_one_that_runs(stack):
-    stack.write_settings(APP_VERSION="1.2.3-test")
+@pytest.fixture(scope="module")
+def named(stack):
+    """The stack with names in .env, and the last lines of its `make up`."""
+    stack.write_settings(APP_VERSION="1.2.3-test", SERVER_NAME=".localhost example.org")
     try:
-        stack.make("up")
-        with stack.client() as client:
-            assert client.get("/diagnostics/echo").json()["version"] == "1.2.3-test"
+        yield stack.make("up").stdout.splitlines()[-2:]
     finally:
-        del stack.settings["APP_VERSION"]
+        del stack.settings["APP_VERSION"], stack.settings["SERVER_NAME"]
         stack.write_settings()
         stack.make("up")
 
 
-def test_a_name_with_subdomains_is_printed_as_an_address(stack):
-    stack.write_settings(SERVER_NAME=".localhost example.org")
-    try:
-        lines = stack.make("up").stdout.splitlines()
-        assert lines[-2:] == [stack.url, f"https://example.org:{stack.https_port}"]
-    finally:
-        del stack.settings["SERVER_NAME"]
-        stack.write_settings()
-        stack.make("up")
+def test_version_named_in_env_is_the_one_that_runs(named, client):
+    assert client.get("/diagnostics/echo").json()["version"] == "1.2.3-test"
+
+
+def test_a_name_with_subdomains_is_printed_as_an_address(named, stack):
+    assert named == [stack.url, f"https://example.org:{stack.https_port}"]
 
 
 def test_clean_keeps_a_secret_that_a_person_wrote(tmp_path):
