@@ -6,9 +6,15 @@ the empty string that Compose passes for a variable nobody has set.
 """
 
 import os
+import signal
+import sys
 
-import worker_slots  # noqa: F401 (before the application makes metrics)
-from webapp import config
+# The kernel drops what process 1 has no handler for (pid_namespaces(7)). Until gunicorn has its own,
+# which takes seconds on a busy machine, a stop would wait for all of stop_grace_period.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+import worker_slots  # noqa: E402, F401 (before the application makes metrics)
+from webapp import config  # noqa: E402
 
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
 config.from_environment()

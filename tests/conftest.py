@@ -1,6 +1,7 @@
 """What tests share: the running stack, and which skips a continuous integration run may have."""
 
 import os
+from collections import Counter
 
 import load
 import pytest
@@ -84,13 +85,13 @@ def replicas(stack):
     finally:
         scale(1)
         with Load(stack) as load_:
-            # For some seconds it asks those that have gone, too.
-            wait_until(
-                lambda: (
-                    len(load_.results) >= 100
-                    and {(r.status, r.replica) for r in load_.results[-100:]}
-                    == {(200, load_.results[-1].replica)}
-                ),
-                30,
-                "nginx to find that two have gone",
-            )
+            # For some seconds nginx asks those that have gone, too.
+            alone = [(200, stack.containers("app")[0][:12])] * 100
+
+            def last() -> list[tuple[int, str]]:
+                return [(result.status, result.replica) for result in load_.results[-100:]]
+
+            try:
+                wait_until(lambda: last() == alone, 60, "nginx to ask the remaining one alone")
+            except AssertionError:
+                pytest.fail(f"{alone[0]} alone is asked? {Counter(last())}; {load_.summary}")

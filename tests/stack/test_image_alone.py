@@ -1,10 +1,12 @@
 """The application's image by itself, as a platform runs it: no nginx, no Compose."""
 
+import contextlib
 import re
 import subprocess
 
 import httpx
-from clone import answers, free_ports, wait_until
+from clone import answers, engine, free_ports, wait_until
+from docker.errors import APIError
 
 
 def test_image_alone_serves_its_own_static_files(stack):
@@ -33,3 +35,24 @@ def test_image_alone_serves_its_own_static_files(stack):
         assert code.strip() == "0"
     finally:
         stack.run("docker", "rm", "--force", container)
+
+
+def test_it_can_be_stopped_before_it_has_started(stack):
+    """As process 1 it would not hear SIGTERM until gunicorn listens to signals."""
+    (app,) = stack.inspect("app")
+    environment = {"SECRET_KEY": "0123456789abcdef" * 3}
+    container = engine().create_container(app["Image"], environment=environment)["Id"]
+    try:
+        engine().start(container)
+        wait_until(lambda: ended(container), 20, "an end by SIGTERM")
+        assert engine().inspect_container(container)["State"]["ExitCode"] == 0
+        assert "Starting gunicorn" not in engine().logs(container).decode()
+    finally:
+        engine().remove_container(container, force=True)
+
+
+def ended(container: str) -> bool:
+    """Has it ended? If not, it gets SIGTERM."""
+    with contextlib.suppress(APIError):  # it has ended just now
+        engine().kill(container, "TERM")
+    return not engine().inspect_container(container)["State"]["Running"]

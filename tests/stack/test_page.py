@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import playwright
 import pytest
-from clone import ROOT, Clone, answers, free_ports, wait_until
+from clone import ROOT, Clone, wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import sync_playwright
@@ -22,7 +22,10 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser(stack, tmp_path_factory):
-    """A headless Chromium in a container on this machine's network; it trusts this stack only.
+    """A headless Chromium in a container, which trusts this stack only.
+
+    Not on this machine's network: whenever a bridge comes or goes there, as tests beside make them,
+    Chromium ends what it is loading (ERR_NETWORK_CHANGED).
 
     Playwright's driver, a Node.js whose libraries a bare machine lacks, runs in there as well.
     """
@@ -30,25 +33,29 @@ def browser(stack, tmp_path_factory):
     key = x509.load_pem_x509_certificate(stack.certificate.encode()).public_key()
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()
-    port = free_ports(1)[0]
+    port = 9222
     driver = Path(playwright.__file__).parent / "driver"
     node = tmp_path_factory.mktemp("playwright") / "node"
     node.write_text(f'#!/bin/sh\nexec docker exec --interactive {container} "{driver}/node" "$@"\n')
     node.chmod(0o755)
     with stack.image(ROOT / "tests/stack/browser") as image:
         stack.run(
-            *("docker", "run", "--detach", "--rm", "--network", "host", "--name", container),
+            *("docker", "run", "--detach", "--rm", "--name", container),
+            f"--network={stack.name}_edge",
             *("--volume", f"{driver}:{driver}:ro", image),
             *(f"--remote-debugging-port={port}", "--user-data-dir=/tmp/profile"),
             f"--ignore-certificate-errors-spki-list={pin}",
+            f"--host-resolver-rules=MAP localhost:{stack.https_port} nginx:8443",
         )
         try:
-            endpoint = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(f"{endpoint}/json/version"), 30, "the browser")
+            listens = ("docker", "logs", container)
+            wait_until(
+                lambda: "DevTools listening" in stack.run(*listens).stderr, 30, "the browser"
+            )
             with pytest.MonkeyPatch.context() as environment:
                 environment.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
                 with sync_playwright() as started:
-                    yield started.chromium.connect_over_cdp(endpoint)
+                    yield started.chromium.connect_over_cdp(f"http://127.0.0.1:{port}")
         finally:
             stack.run("docker", "rm", "--force", container)
 
