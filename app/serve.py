@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-# The kernel drops what process 1 has no handler for (pid_namespaces(7)). Until gunicorn has its own,
+# The kernel drops what process 1 has no handler for (pid_namespaces(7)). Until gunicorn has some,
 # which takes seconds on a busy machine, a stop would wait for all of stop_grace_period.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
