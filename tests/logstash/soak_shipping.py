@@ -38,6 +38,8 @@ def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
 def test_memory_is_bounded_without_logstash(shipped):
     """Room for the queues of two workers; and the forwarder, whose lines are nginx's files."""
     shipped.stop()
+    # What has been logged until now: given up as well, and not asked for again.
+    earlier = shipped.missing()
     before, most, used = memory(shipped), {}, 0
     since, dropped_before = moment(), shipped.dropped()
     with Load(shipped.stack) as load:
@@ -60,7 +62,7 @@ def test_memory_is_bounded_without_logstash(shipped):
     shipped.receive()
     shipped.settled(lambda: shipped.dropped() - dropped_before, 300)
     shipped.replay(since)
-    assert shipped.missing() == set()
+    assert shipped.missing() <= earlier
 
 
 def memory(shipped) -> dict[str, float]:
