@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
+import reloads
 from clone import Clone, wait_until
 from load import Load
 from raw import statuses_after_gaps
@@ -36,6 +37,10 @@ def test_an_application_cut_off_the_network_is_an_error_in_time_and_found_again(
     finally:
         stack.run("docker", "network", "connect", "--alias", "app", network, container)
     wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 10, "an answer again")
+
+
+def test_a_hundred_reloads_under_load_lose_no_request(stack):
+    reloads.loses_nothing(stack, reloads=100)
 
 
 def test_a_container_whose_threads_are_all_stuck_is_replaced(stack):

@@ -4,17 +4,25 @@
 """
 
 import json
+import time
 
 import pytest
 from clone import wait_until
 from load import Load
-from nodes import Deployment, base_image, machines, stands_in
+from nodes import Deployment, base_image, docker, machines, stands_in
+
+# Where Docker keeps what containers print.
+LOGS = "/var/lib/docker/containers"
 
 
 @pytest.fixture(scope="module")
 def machine(stack):
     """A machine with an engine of its own, which has the base images."""
     with machines(stack, 1) as machines_:
+        # What containers print goes to a disk of its own, for the test that fills it.
+        docker(
+            "exec", f"{machines_.name}-node1", "mount", "-t", "tmpfs", "-o", "size=128m", LOGS, LOGS
+        )
         machines_.load("node1", *(base_image(stack, service) for service in ("app", "nginx")))
         yield machines_
 
@@ -76,6 +84,31 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     again = site.make("rollback", check=False)
     assert "error: app: rolled back already" in again.stderr
     assert site.ids("nginx") == nginx
+
+
+def test_a_disk_full_of_logs_stops_nothing(site, machine):
+    """The lines are lost, requests and health are not; with room again, lines are written again."""
+    node, tasks = f"{machine.name}-node1", site.ids("app") | site.ids("nginx")
+
+    def logged(number: int) -> bool:
+        # Without --tail it stops at the line that was cut short, https://github.com/moby/moby/issues/53631
+        (nginx,) = machine.on("node1", "ps", "--quiet", f"--filter=name={site.name}_nginx").split()
+        return f'"load={number}"' in machine.on("node1", "logs", "--tail=100", nginx)
+
+    with Load(site, pause=0.02) as load:
+        docker("exec", node, "sh", "-c", f"cat /dev/zero >{LOGS}/filler 2>/dev/null", check=False)
+        assert docker("exec", node, "df", "--output=avail", LOGS).split()[-1] == "0"
+        begin = time.monotonic()
+        # Several health checks, each 5 s after the last.
+        wait_until(lambda: load.good_since(begin + 20), 40, "answers for 20 s")
+        lost = load.results[-1].number
+        docker("exec", node, "rm", f"{LOGS}/filler")
+        load.carry_on(len(load.results) + 100)
+        kept = load.results[-1].number
+    assert load.failed == [], load.summary
+    assert site.ids("app") | site.ids("nginx") == tasks
+    wait_until(lambda: logged(kept), 10, "a line again")
+    assert not logged(lost)
 
 
 def test_what_is_missing_or_wrong_is_said(site):

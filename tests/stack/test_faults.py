@@ -8,9 +8,11 @@ import re
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from clone import Clone, wait_until
@@ -19,6 +21,32 @@ from raw import connect, statuses_after_gaps
 
 HTML = {"Accept": "text/html"}
 FAILED = (502, 503, 504)
+
+
+@pytest.fixture
+def rules(stack):
+    """rules(containers, *rules): iptables rules in the containers' networks, in a `with` block.
+
+    They are made by containers beside them, since they may do nothing of the kind themselves.
+    """
+    with stack.image(Path(__file__).parent / "node") as image:
+
+        def iptables(container: str, command: str, rules: tuple[str, ...]) -> None:
+            stack.run(
+                *("docker", "run", "--rm", f"--network=container:{container}"),
+                *("--cap-add=NET_ADMIN", "--entrypoint=sh", image, "-ec"),
+                "\n".join(f"iptables --{command} {rule}" for rule in rules),
+            )
+
+        @contextmanager
+        def apply(containers: list[str], *rules: str) -> Iterator[None]:
+            with ExitStack() as undo:
+                for container in containers:
+                    iptables(container, "append", rules)
+                    undo.callback(iptables, container, "delete", rules)
+                yield
+
+        yield apply
 
 
 def started(stack: Clone) -> str:
@@ -127,6 +155,33 @@ def test_replicas_that_all_bounce_are_found_as_soon_as_one_is_back(replicas):
     # Starting included.
     assert first - back < 8
     assert [result for result in load.failed if result.begin > served + 2] == []
+
+
+def test_replicas_that_all_refuse_are_found_as_soon_as_they_listen(replicas, rules):
+    """Unlike those that bounce they stay in Docker's DNS, so that nginx does not forget them."""
+    refuse = "INPUT --protocol=tcp --dport=8000 --jump=REJECT --reject-with=tcp-reset"
+    with Load(replicas, clients=8) as load:
+        wait_until(lambda: len(load.results) > 200, 20, "load")
+        with rules(replicas.containers("app"), refuse):
+            refused = time.monotonic()
+            wait_until(lambda: time.monotonic() > refused + 3, 4, "three seconds")
+            assert not load.good_since(refused)
+        listening = time.monotonic()
+        wait_until(lambda: load.good_since(listening), 20, "an answer")
+        served = time.monotonic()
+        wait_until(lambda: load.good_since(served + 3), 20, "load afterwards")
+    # fail_timeout, and a busy machine
+    assert served - listening < 3
+    assert [result for result in load.failed if result.begin > listening + 3] == []
+
+
+def test_lost_packets_lose_no_request(replicas, rules):
+    """One of ten between nginx and the application, in each direction."""
+    lose = "--protocol=tcp --match=statistic --mode=random --probability=0.1 --jump=DROP"
+    lossy = rules(replicas.containers("app"), f"INPUT {lose}", f"OUTPUT {lose}")
+    with lossy, Load(replicas, clients=8) as load:
+        load.carry_on(1000)
+    assert load.failed == [], load.summary
 
 
 def test_no_post_is_sent_twice(replicas):

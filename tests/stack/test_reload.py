@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 from clone import wait_until
-from load import Load
+from reloads import loses_nothing
 
 KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /tmp/new.key"
 PAIR = {
@@ -73,10 +73,4 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(stack, client):
 
 
 def test_reloads_under_load_lose_no_request(stack):
-    with Load(stack) as load:
-        for _ in range(15):
-            # Replaced workers stay for a while, and pids_limit counts them.
-            wait_until(lambda: len(stack.children("nginx")) < 40, 60, "replaced workers to end")
-            stack.execute("nginx", "reload")
-    assert load.failed == []
-    assert len(load.results) > 1000
+    loses_nothing(stack, reloads=15)
