@@ -66,6 +66,22 @@ def main() -> None:
         die("not all has arrived", "look at Logstash (make ps; make logs), then type it again")
     if unread:
         die(f"docker logs could not read all of {' '.join(unread)}", "make ps, then type it again")
+    if stuck := [source for source in sources if stops_early(source)]:
+        die(
+            f"docker logs stops in {' '.join(stuck)} at a line that a full disk cut short",
+            "logstash/README.md says how to send what came after it",
+        )
+
+
+def stops_early(source: str) -> bool:
+    """Docker says nothing of it (https://github.com/moby/moby/issues/53631), but finds the last
+    line from the end of its file, while with a moment it reads from the beginning.
+    """
+    both = {"capture_output": False, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    last = run("docker", "logs", "--timestamps", "--tail=1", source, **both).stdout
+    if not last:
+        return False
+    return not run("docker", "logs", f"--since={last.split()[0]}", source, **both).stdout
 
 
 def containers(service: str, *options: str) -> list[str]:

@@ -119,6 +119,26 @@ def test_a_forwarder_killed_loses_nothing(shipped):
     shipped.settled()
 
 
+def test_replay_says_when_docker_cannot_read_on(shipped):
+    """As after a full disk: the beginning of a line, and the next one behind it."""
+    shipped.receive()
+    since, (nginx,) = moment(), shipped.stack.inspect("nginx")
+    folder, file = nginx["LogPath"].rsplit("/", 1)
+    shipped.stack.run(
+        *("docker", "run", "--rm", "--user=0", f"--volume={folder}:/log", "--entrypoint=sh"),
+        *(nginx["Image"], "-c", f"printf '{{\"log' >>/log/{file}"),
+    )
+    try:
+        with Load(shipped.stack) as load:
+            load.carry_on(100)
+        answer = shipped.stack.make("replay", f"SINCE={since}", check=False)
+        assert answer.returncode
+        assert f"docker logs stops in {nginx['Id'][:12]} at a line" in answer.stderr
+    finally:
+        shipped.stack.compose("up", "--detach", "--no-build", "--force-recreate", "--wait", "nginx")
+    assert "lines sent" in shipped.replay(since)
+
+
 def test_replay_says_what_it_needs(shipped):
     for words, said in (
         ((), "SINCE is missing"),
