@@ -53,12 +53,15 @@ def start(services: list[str]) -> None:
             run("docker", "compose", "ps", "--quiet", "--no-trunc", service).stdout.split(), service
         )
     ]
-    # What takes long comes before what stops anything.
-    if changed and not run("docker", "compose", "build", *services).returncode:
-        for service in changed:
-            say(f"secrets have changed: starting {service} anew")
-            run("docker", "compose", "rm", "--stop", "--force", service)
-    command = ["docker", "compose", "up", "--build", "--detach", "--remove-orphans", "--wait"]
+    # What takes long comes before what stops anything, and so does what may be wrong.
+    build_ = ["docker", "compose", "build", *services]
+    if subprocess.run(build_, cwd=ROOT, check=False).returncode:  # noqa: S603
+        die("an image cannot be built, Docker's words are above", "make doctor")
+    check_nginx()
+    for service in changed:
+        say(f"secrets have changed: starting {service} anew")
+        run("docker", "compose", "rm", "--stop", "--force", service)
+    command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
     # What is not healthy ends it sooner; Elastic's programs take a minute each on a small machine.
     command += ["--wait-timeout", "300", *services]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
@@ -66,6 +69,23 @@ def start(services: list[str]) -> None:
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
     if old_image:
         release.keep(old_image)
+
+
+def check_nginx() -> None:
+    """Let a new one try settings, files and certificate before the old one is stopped for it."""
+    plan = run("docker", "compose", "--dry-run", "up", "--detach", "--no-deps", "nginx")
+    if "Recreate" not in plan.stderr:
+        return
+    trial = run(
+        *("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "nginx"),
+        *("nginx", "-t", "-q"),
+    )
+    if trial.returncode:
+        show_log(trial.stdout + trial.stderr)
+        die(
+            "nginx would not start, its last words are above; what runs is as it was",
+            "mend that, then: make up",
+        )
 
 
 def finish_release() -> None:

@@ -1,9 +1,11 @@
 """`make reload`: a replaced certificate is loaded, a broken one refused, and no request lost."""
 
 import ssl
+from pathlib import Path
 
 import pytest
 from clone import wait_until
+from load import Load
 from reloads import loses_nothing
 
 KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /tmp/new.key"
@@ -70,6 +72,35 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(stack, client):
         restore = f"cat /tmp/clients.conf > /etc/nginx/conf.d/clients.conf; rm {file}"
         stack.execute("nginx", "sh", "-c", restore)
         stack.make("reload")
+
+
+BROKEN = {
+    "a setting": lambda stack: stack.write_settings(HSTS="forever"),
+    "a file": lambda stack: template(stack).write_text("no_such_directive on;"),
+}
+
+
+def template(stack) -> Path:
+    return stack.folder / "nginx/templates/clients.conf.template"
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_make_up_replaces_no_nginx_by_one_that_would_not_start(stack, change):
+    settings, file = dict(stack.settings), template(stack).read_text()
+    started = stack.inspect("nginx")[0]["State"]["StartedAt"]
+    try:
+        with Load(stack) as load:
+            change(stack)
+            answer = stack.make("up", check=False)
+            load.carry_on(100)
+    finally:
+        stack.settings = settings
+        stack.write_settings()
+        template(stack).write_text(file)
+    assert answer.returncode
+    assert "error: nginx would not start, its last words are above" in answer.stderr
+    assert load.failed == [], load.summary
+    assert stack.inspect("nginx")[0]["State"]["StartedAt"] == started
 
 
 def test_reloads_under_load_lose_no_request(stack):
