@@ -10,7 +10,12 @@ import httpx
 from clone import Clone, wait_until
 
 # One client's limits that the load does not reach; the limiter stays on.
-LIMITS = {"RATE_LIMIT": "100000", "RATE_BURST": "10000", "CONNECTION_LIMIT": "5000"}
+LIMITS = {
+    "RATE_LIMIT": "100000",
+    "RATE_BURST": "10000",
+    "CONNECTION_LIMIT": "5000",
+    "UPLOAD_LIMIT": "5000",
+}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
 @blueprint.after_request
 def uncached(response):
     response.headers.setdefault("Cache-Control", "no-store")
+    # nginx puts its own in their place.
+    response.headers.update({"Strict-Transport-Security": "max-age=1", "X-Frame-Options": "x"})
     return response
 
 

@@ -344,7 +344,7 @@ def edge():
             "Refused by the limits",
             "reqps",
             ("{{limit}}", f"{total('nginx_http_rejected_total', 'limit')} or on() vector(0)"),
-            about="With 429, by RATE_LIMIT and CONNECTION_LIMIT.",
+            about="With 429, by RATE_LIMIT, CONNECTION_LIMIT and UPLOAD_LIMIT.",
         ),
         stacked("Cache", "reqps", ("{{state}}", total("nginx_http_cache_total", "state"))),
         graph("Sent", "Bps", ("bytes", total("nginx_http_response_bytes_total"))),

@@ -48,7 +48,12 @@ class Ours(Clone):
     ):
         """without: files, each with a line that is left out."""
         # One client is all the load there is: its limits are raised, not removed.
-        limits = {"RATE_LIMIT": "100000", "RATE_BURST": "1000", "CONNECTION_LIMIT": "1000"}
+        limits = {
+            "RATE_LIMIT": "100000",
+            "RATE_BURST": "1000",
+            "CONNECTION_LIMIT": "1000",
+            "UPLOAD_LIMIT": "1000",
+        }
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
         for name, line in without:

@@ -32,6 +32,16 @@ def test_http2_streams_are_limited(stack):
         assert wait_until(settings, 5, "the server's settings") == 64
 
 
+def test_http2_sizes_are_those_that_gunicorn_takes(stack):
+    """They are counted compressed, in which most of these take five bits each."""
+    with stack.client(http2=True) as client:
+        large = client.get("/diagnostics/echo", headers={"X-Large": "a" * 12_000})
+        assert large.status_code == 200
+        long = client.get(f"/{'0' * 12_000}", headers={"Accept": "text/html"})
+    assert long.status_code == 414
+    assert long.headers["X-Request-ID"] in long.text
+
+
 def test_http2_rapid_reset_is_cut_off_and_others_are_served(stack, client):
     """CVE-2023-44487: streams opened and reset at once, faster than anybody could answer."""
     request = [

@@ -52,6 +52,7 @@ def test_the_visitors_address_is_everywhere(behind_a_proxy, header, address):
     [
         *(("https", "https", 200), ("https", "x", 200), ("https", "http", 308)),
         *(("http", "https", 200), ("http", "x", 308), ("http", "http", 308), ("http", "", 308)),
+        *(("http", "https, https", 200), ("http", "https, http", 308), ("http", "x, https", 308)),
     ],
 )
 def test_a_visitor_by_https_is_served_and_another_sent_there(behind_a_proxy, port, proto, status):
@@ -99,6 +100,14 @@ print(echo["remote_addr"], echo["scheme"], own, status)
     )
     address, scheme, own, plain = answer.stdout.split()
     assert (address, scheme, plain) == (own, "https", "308")
+
+
+@pytest.mark.parametrize(("host", "status"), [("a.localhost", "200"), ("b.localhost", "421")])
+def test_two_names_of_ours_share_no_connection(behind_a_proxy, host, status):
+    """The name in the handshake is the one in the request; 421 makes a browser open another."""
+    request = f"GET /diagnostics/hello HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    connection = raw.handshake(behind_a_proxy, "a.localhost")
+    assert raw.exchange(connection, request.encode()).split()[1] == status.encode()
 
 
 def test_hsts_when_it_is_set(behind_a_proxy):

@@ -258,6 +258,7 @@ NGINX_SETTINGS = {
     "rate": ("RATE_LIMIT", "10r/s"),
     "burst": ("RATE_BURST", "0"),
     "connections": ("CONNECTION_LIMIT", "many"),
+    "uploads": ("UPLOAD_LIMIT", "0"),
     "proxies": ("TRUSTED_PROXIES", "10.0.0.0/8 everybody"),
     "hsts": ("HSTS", "forever"),
     "hsts on localhost": ("HSTS", "max-age=300"),

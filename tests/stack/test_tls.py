@@ -129,6 +129,25 @@ def test_foreign_hosts_get_no_page(stack, request_):
         assert b"example.org" not in answer
 
 
+FOR_NOBODY = {
+    "foreign": FOREIGN_HOSTS["foreign"],
+    "absent": FOREIGN_HOSTS["absent"],
+    "long": b"GET /%s HTTP/1.1\r\nHost: example.org\r\n\r\n" % (b"x" * 9000),
+}
+
+
+@pytest.mark.parametrize("request_", FOR_NOBODY.values(), ids=FOR_NOBODY)
+def test_plain_requests_for_nobody_are_not_answered(stack, request_):
+    """Not even by an error page of nginx's own."""
+    for port in (stack.http_port, stack.https_port):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        try:
+            answer = exchange(connection, request_)
+        except ConnectionResetError:  # with what it had not read
+            answer = b""
+        assert answer == b""
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_plain_http_redirects_and_keeps_the_port(stack, method):
     url = f"http://localhost:{stack.http_port}/some/page?with=query"
