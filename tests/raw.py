@@ -40,7 +40,7 @@ def get(stack: Clone, path: str) -> int:
     return int(exchange(handshake(stack), request.encode()).split()[1])
 
 
-def statuses_after_gaps(stack: Clone, gaps: Iterable[float], number: int = 100) -> set[int]:
+def statuses_after_gaps(stack: Clone, gaps: Iterable[float], number: int = 300) -> set[int]:
     """What POSTs get, `number` of them side by side, time and again with gaps of so many seconds.
 
     So many at once use all connections that nginx keeps to the application, the oldest included.

@@ -5,10 +5,12 @@
 - the same page with nginx's metrics and without
 - the latency of fast clients without and with 200 slow ones beside them
 
-ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios.
+ROUNDS (5) and SECONDS (8) as in compare.py. Printed: medians, and their ratios; an error when
+cached pages or fast clients fall behind what is wanted of them.
 """
 
 import statistics
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +21,7 @@ from compare import NGINX_METRICS, ROUNDS, SECONDS, Ours
 from raw import connect
 
 SLOW = 200
+LEAST_CACHED, MOST_BESIDE_SLOW = 0.4, 1.5
 PAGE = "/diagnostics/page?bytes=4000&cache=public,max-age=1,stale-while-revalidate=60"
 
 
@@ -60,13 +63,15 @@ def slow_clients(ours: Ours):
             thread.join()
 
 
-def table(title: str, unit: str, values: dict[str, list[float]]) -> None:
+def table(title: str, unit: str, values: dict[str, list[float]]) -> float:
+    """Print it; the last one's ratio to the first."""
     first = statistics.median(next(iter(values.values())))
     print(f"\n| {title} | {unit}, median | range | ratio |\n|---|---|---|---|")
     for name, found in values.items():
         median = statistics.median(found)
         spread = f"{min(found):,.1f} – {max(found):,.1f}"
         print(f"| {name} | {median:,.1f} | {spread} | {median / first:.2f} |")
+    return median / first
 
 
 def main() -> None:
@@ -111,7 +116,7 @@ def measure(ours: Ours, image: str) -> None:
     for _ in range(ROUNDS):
         for name, (path, host) in targets.items():
             rates[name].append(load_edge(image, ours, path, host))
-    table("over TLS, 32 connections", "requests/s", rates)
+    cached = table("over TLS, 32 connections", "requests/s", rates)
 
     names = (f"without {SLOW} slow clients", f"with {SLOW} slow clients")
     latencies = {name: [] for name in names}
@@ -120,7 +125,9 @@ def measure(ours: Ours, image: str) -> None:
             with slow_clients(ours) if name == names[1] else nullcontext():
                 seconds = wrk.load(image, ours, ours.target, 2, SECONDS)[1]
             latencies[name].append(seconds * 1000)
-    table("the application, 2 fast connections", "p99 in ms", latencies)
+    beside_slow = table("the application, 2 fast connections", "p99 in ms", latencies)
+    if cached < LEAST_CACHED or beside_slow > MOST_BESIDE_SLOW:
+        sys.exit(f"cached pages below {LEAST_CACHED}, or fast clients above {MOST_BESIDE_SLOW}")
 
 
 if __name__ == "__main__":
