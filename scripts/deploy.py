@@ -22,7 +22,7 @@ import doctor
 import rooms
 import swarm
 from compose import ROOT, last_words, run
-from messages import die, say, show_log
+from messages import die, hear_signals, say, show_log
 
 STACK_FILE = "docker-stack.yml"
 ENCRYPTED = "docker-stack.encrypted.yml"
@@ -36,6 +36,7 @@ OF_NGINX = ["app/webapp/static"]
 
 
 def main() -> None:
+    hear_signals()
     doctor.require(doctor.BEFORE_BUILD)
     swarm.require_manager()
     swarm.timeout()

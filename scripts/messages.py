@@ -1,6 +1,7 @@
 """How every script here speaks: progress on stdout, one line for what is wrong."""
 
 import json
+import signal
 import sys
 from typing import NoReturn
 
@@ -30,3 +31,9 @@ def show_log(text: str) -> None:
 def die(what: str, mend: str) -> NoReturn:
     """End with one line that says what is wrong and what to type."""
     sys.exit(f"error: {what} -> {mend}")
+
+
+def hear_signals() -> None:
+    """A job that is cancelled is an interrupt, too, and so is a connection that is lost."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)

@@ -20,15 +20,13 @@ import build
 import compose
 import doctor
 from compose import ROOT, last_words, run
-from messages import die, say, show_log
+from messages import die, hear_signals, say, show_log
 
 READY_WITHIN = 120  # seconds
 
 
 def main() -> None:
-    # A job that is cancelled is an interrupt, too, and so is a connection that is lost.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    hear_signals()
     back = sys.argv[1:] == ["back"]
     # The way back takes neither a registry nor room on the disk.
     doctor.require(doctor.BEFORE_BUILD if back else doctor.GROUPS)

@@ -1,7 +1,10 @@
 """What scripts/ decides without an engine."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import APP
@@ -142,3 +145,19 @@ def test_services_that_are_removed_meanwhile_serve_nobody(monkeypatch):
     monkeypatch.setattr(swarm, "services", dict)
     with pytest.raises(swarm.NotServingError, match="removed meanwhile"):
         swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho >{tmp_path}/asked\nexec sleep 60\n")
+    (tmp_path / "docker").chmod(0o755)
+    os.mkfifo(tmp_path / "asked")
+    with subprocess.Popen(
+        [sys.executable, APP.parent / "scripts/deploy.py"],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        Path(tmp_path / "asked").read_text()
+        process.send_signal(number)
+        assert process.communicate(timeout=20)[1] == "error: interrupted -> make status\n"
