@@ -30,11 +30,13 @@ def main() -> None:
     back = sys.argv[1:] == ["back"]
     # The way back takes neither a registry nor room on the disk.
     doctor.require(doctor.BEFORE_BUILD if back else doctor.GROUPS)
-    old = containers()
-    if not old or not nginx_runs():
+    old, nginx = containers(), containers(service="nginx")
+    if not old or not nginx:
         die("the stack is not running, so there is nothing to replace", "make up")
-    if not compose.config()["services"]["app"].get("scale", 1):
+    wanted = compose.config()["services"]["app"].get("scale", 1)
+    if not wanted:
         die("APP_REPLICAS=0 leaves nobody to serve", "mend .env")
+    require_same_settings(nginx[0])
     # Compose would start again what an interrupted release has left, and count it in.
     run("docker", "compose", "rm", "--force", "app")
     image = app_image()
@@ -43,24 +45,36 @@ def main() -> None:
         go_back(image)
     else:
         build_new(image)
-    if is_this_version(old, image):
+    if len(old) == wanted and is_this_version(old, image):
         send_to([])
         say("this version is running already")
         return
-    switch(old, image, old_image)
+    switch(old, wanted, image, old_image)
 
 
-def containers(*options: str) -> list[str]:
-    """The application's running containers by their ids; with "--all" those that do not, too."""
-    return run("docker", "compose", "ps", "--quiet", "--no-trunc", *options, "app").stdout.split()
-
-
-def nginx_runs() -> bool:
-    return bool(run("docker", "compose", "ps", "--quiet", "nginx").stdout)
+def containers(*options: str, service: str = "app") -> list[str]:
+    """Its running containers by their ids; with "--all" those that do not, too."""
+    return run("docker", "compose", "ps", "--quiet", "--no-trunc", *options, service).stdout.split()
 
 
 def inspect(ids: list[str]) -> list[dict]:
     return json.loads(run("docker", "inspect", *ids).stdout)
+
+
+def settings(container: dict) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in container["Config"]["Env"])
+
+
+def require_same_settings(nginx: str) -> None:
+    """Of what both have to agree on: nginx, which stays, would pass on what new ones refuse.
+
+    They would be ready all the same: /readyz is spared the check of the host name.
+    """
+    services = compose.config()["services"]
+    its, running = services["nginx"]["environment"], settings(*inspect([nginx]))
+    for name in its.keys() & services["app"]["environment"].keys():
+        if running.get(name) != its[name]:
+            die(f"nginx runs with another {name}", "make up")
 
 
 def build_new(image: str) -> None:
@@ -82,10 +96,10 @@ def go_back(image: str) -> None:
 
 def is_this_version(old: list[str], image: str) -> bool:
     """Do all of them run the image, the settings and the secrets that new ones would?"""
-    settings = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
+    hash_ = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
     return not compose.with_old_secrets(old) and all(
         container["Image"] == id_of(image)
-        and container["Config"]["Labels"]["com.docker.compose.config-hash"] == settings
+        and container["Config"]["Labels"]["com.docker.compose.config-hash"] == hash_
         for container in inspect(old)
     )
 
@@ -105,8 +119,7 @@ def keep(old_image: str) -> None:
         run("docker", "tag", old_image, f"{app_image()}:previous")
 
 
-def switch(old: list[str], image: str, old_image: str) -> None:
-    wanted = compose.config()["services"]["app"].get("scale", 1)
+def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
     say(f"starting {wanted} beside {len(old)}")
     try:
         # The new ones are in Docker's DNS from their first moment on.
@@ -116,7 +129,7 @@ def switch(old: list[str], image: str, old_image: str) -> None:
             *("--scale", f"app={len(old) + wanted}", "app"),
         )
         new = [container for container in containers() if container not in old]
-        problem = last_words(up) if up.returncode else wait_until_ready(new, image)
+        problem = last_words(up) if up.returncode else wait_until_ready(new, image, wanted)
         if problem:
             die(f"{problem}; the old version serves as before", "mend it, then: make release")
         send_to(new)
@@ -138,11 +151,10 @@ def switch(old: list[str], image: str, old_image: str) -> None:
     run("docker", "stop", *old)
     run("docker", "rm", *old)
     send_to([])
-    settings = inspect(containers())[0]["Config"]["Env"]
-    say(f"released {dict(line.split('=', 1) for line in settings)['APP_VERSION']}")
+    say(f"released {settings(inspect(containers())[0])['APP_VERSION']}")
 
 
-def wait_until_ready(new: list[str], image: str) -> str:
+def wait_until_ready(new: list[str], image: str, wanted: int) -> str:
     """Empty when all are healthy; otherwise what is wrong, after their last lines."""
     if not new or {container["Image"] for container in inspect(new)} != {id_of(image)}:
         return "Compose did not start the new version"

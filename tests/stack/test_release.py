@@ -20,3 +20,19 @@ def test_what_runs_already_is_not_replaced(stack):
     (stack.folder / "secrets/secret_key_fallbacks").touch()
     stack.make("release")
     assert not ids(stack) & before
+
+
+def test_as_many_run_as_are_asked_for(stack):
+    stack.compose("up", "--detach", "--no-build", "--no-recreate", "--scale", "app=2", "app")
+    assert len(ids(stack)) == 2
+    stack.make("release")
+    assert len(ids(stack)) == 1
+
+
+def test_what_the_running_nginx_has_otherwise_is_refused(stack):
+    """It stays, and would pass on names that the new application refuses with 400."""
+    before = ids(stack)
+    for name, value in (("SERVER_NAME", "other.example"), ("MAX_BODY_SIZE", "1m")):
+        answer = stack.make("release", check=False, **{name: value})
+        assert f"error: nginx runs with another {name} -> make up\n" in answer.stderr
+        assert ids(stack) == before
