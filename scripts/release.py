@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import build
 import compose
@@ -137,12 +138,15 @@ def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
         # Back to how it was. Nginx may have changed over already, so that comes first.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        send_to(old)
+        # Without nginx the rest is done all the same, and said is what went wrong first.
+        with suppress(SystemExit):
+            send_to(old)
         new = [container for container in containers("--all") if container not in old]
         if new:
             run("docker", "rm", "--force", *new)
         run("docker", "tag", old_image, image)
-        send_to([])
+        with suppress(SystemExit):
+            send_to([])
         if isinstance(error, KeyboardInterrupt):
             die("interrupted; the old version serves as before", "make release")
         raise
@@ -156,11 +160,14 @@ def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
 
 def wait_until_ready(new: list[str], image: str, wanted: int) -> str:
     """Empty when all are healthy; otherwise what is wrong, after their last lines."""
-    if not new or {container["Image"] for container in inspect(new)} != {id_of(image)}:
+    images = [container["Image"] for container in inspect(new)]
+    if len(images) < wanted or {*images} != {id_of(image)}:
         return "Compose did not start the new version"
     deadline = time.monotonic() + READY_WITHIN
     while True:
         states = {container["Id"]: container["State"] for container in inspect(new)}
+        if len(states) < len(new):
+            return "a container of the new version was removed meanwhile"
         waiting = [name for name, state in states.items() if state["Health"]["Status"] != "healthy"]
         if not waiting:
             return ""

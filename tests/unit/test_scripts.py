@@ -13,6 +13,7 @@ sys.path.insert(0, str(APP.parent / "scripts"))
 
 import compose
 import deploy
+import release
 import swarm
 
 # As deploy.made_of() has them: the folders that go into each image.
@@ -145,6 +146,32 @@ def test_services_that_are_removed_meanwhile_serve_nobody(monkeypatch):
     monkeypatch.setattr(swarm, "services", dict)
     with pytest.raises(swarm.NotServingError, match="removed meanwhile"):
         swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})
+
+
+def test_a_container_that_is_removed_meanwhile_is_not_ready(monkeypatch):
+    one = {"Id": "one", "Image": "new", "State": {"Health": {"Status": "healthy"}}}
+    answers = [[one, one], [one], [one]]
+    monkeypatch.setattr(release, "inspect", lambda ids: give(answers))
+    monkeypatch.setattr(release, "id_of", lambda image: "new")
+    assert "was removed" in release.wait_until_ready(["one", "two"], "site-app", wanted=2)
+    assert "did not start" in release.wait_until_ready(["one"], "site-app", wanted=2)
+
+
+def test_what_a_failed_release_has_started_goes_even_without_nginx(monkeypatch):
+    done = []
+
+    def run(*command):
+        done.append(command[1:])
+        return subprocess.CompletedProcess(command, int("exec" in command), "", "no nginx")
+
+    monkeypatch.setattr(release, "run", run)
+    monkeypatch.setattr(release, "inspect", lambda ids: [])
+    monkeypatch.setattr(release, "containers", lambda *options: ["old", "new"])
+    monkeypatch.setattr(release.signal, "signal", lambda *words: None)
+    with pytest.raises(SystemExit, match="no nginx"):
+        release.switch(["old"], 1, "site-app", "before")
+    assert ("rm", "--force", "new") in done
+    assert ("tag", "before", "site-app") in done
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
