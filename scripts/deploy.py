@@ -63,12 +63,26 @@ def main() -> None:
 
 
 def require_key() -> None:
-    """Elsewhere than where it was made it has to be copied: a new one would end every session."""
-    if swarm.services() and not (ROOT / "secrets/secret_key").exists():
+    """With a key that was made here every session would end: one is copied, or rotated to.
+
+    After a rotation, or a rollback of one, the deployed key is among the fallbacks.
+    """
+    app = swarm.services().get("app")
+    given = (swarm.template(app)["ContainerSpec"].get("Secrets") or []) if app else []
+    deployed = {it["SecretName"][-12:] for it in given if it["File"]["Name"] == "secret_key"}
+    files = [ROOT / "secrets/secret_key", ROOT / "secrets/secret_key_fallbacks"]
+    key, old = (file.read_bytes() if file.exists() else b"" for file in files)
+    lines = old.splitlines()
+    if deployed - {digest(text) for text in (key, *lines, *(line + b"\n" for line in lines))}:
         die(
             f"{swarm.stack_name()} is deployed with a key that is not here: secrets/secret_key",
-            "copy the folder secrets from where it was deployed",
+            "copy the folder secrets from where it was deployed; another key: make rotate there",
         )
+
+
+def digest(content: bytes) -> str:
+    """What the names of Swarm's secrets end with."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def choose_rooms() -> list[str]:
@@ -278,7 +292,7 @@ def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
             die(f"{file} cannot be read ({error.strerror})", "CERTIFICATES in .env.example")
         if not content:
             die(f"{file} is empty, and Swarm has no empty secrets", f"echo > {file}")
-        hashes[name] = hashlib.sha256(content).hexdigest()[:12]
+        hashes[name] = digest(content)
     return {"CERTIFICATES": folder, **hashes}
 
 

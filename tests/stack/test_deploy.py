@@ -125,6 +125,9 @@ def test_what_is_missing_or_wrong_is_said(site):
     key = site.folder / "secrets/secret_key"
     key.rename(site.folder / "key")
     assert "is deployed with a key that is not here" in refused(site)
+    # As another clone makes one.
+    site.make("secrets")
+    assert "is deployed with a key that is not here" in refused(site)
     (site.folder / "key").rename(key)
 
 

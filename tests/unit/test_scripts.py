@@ -1,6 +1,7 @@
 """What scripts/ decides without an engine."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,48 @@ def test_what_a_failed_release_has_started_goes_even_without_nginx(monkeypatch):
         release.switch(["old"], 1, "site-app", "before")
     assert ("rm", "--force", "new") in done
     assert ("tag", "before", "site-app") in done
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder with a key; what `make rotate` does there."""
+
+    def rotate():
+        subprocess.run(["bash", "scripts/rotate.sh"], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "scripts").mkdir()
+    for name in ("rotate.sh", "messages.sh"):
+        shutil.copy(APP.parent / "scripts" / name, tmp_path / "scripts")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/secret_key").write_text("first\n")
+    (tmp_path / "secrets/secret_key_fallbacks").write_text("\n")
+    monkeypatch.setattr(deploy, "ROOT", tmp_path)
+    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
+    return rotate
+
+
+def with_key(key: bytes) -> dict:
+    secret = {"File": {"Name": "secret_key"}, "SecretName": f"site-secret-key-{deploy.digest(key)}"}
+    other = {"File": {"Name": "logging_ca"}, "SecretName": "site-logging-ca-0123456789ab"}
+    container = {"Image": "site/app:v1", "Secrets": [other, secret]}
+    return {"app": {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}}
+
+
+def test_a_deploy_has_the_key_that_is_deployed_or_one_that_was_rotated_to(clone, monkeypatch):
+    monkeypatch.setattr(swarm, "services", lambda: with_key(b"first\n"))
+    for _ in range(3):
+        # Before a rotation, between its steps, and after it.
+        deploy.require_key()
+        clone()
+    key = deploy.ROOT / "secrets/secret_key"
+    assert key.read_text() != "first\n"
+    monkeypatch.setattr(swarm, "services", lambda: with_key(b"another's\n"))
+    for remove in (lambda: None, key.unlink):
+        remove()
+        with pytest.raises(SystemExit, match=r"key that is not here.* -> copy the folder secrets"):
+            deploy.require_key()
+    monkeypatch.setattr(swarm, "services", dict)
+    deploy.require_key()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
