@@ -33,6 +33,10 @@ WITHOUT = "make deploy WITH="
 SELF_SIGNED = "./secrets/self-signed"
 # What goes into the image of nginx beside its folder.
 OF_NGINX = ["app/webapp/static"]
+# https://github.com/distribution/reference/blob/main/reference.go: after the registry's host
+PATH = re.compile(r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*")
+# Swarm's secrets have 64 characters: this is left of them by "-certificate-key-" and the hash.
+LONGEST_NAME = 64 - 17 - 12
 
 
 def main() -> None:
@@ -40,11 +44,12 @@ def main() -> None:
     doctor.require(doctor.BEFORE_BUILD)
     swarm.require_manager()
     swarm.timeout()
+    variables = compose.environment()
+    images = variables.get("IMAGES") or swarm.stack_name()
+    require_names(swarm.stack_name(), images)
     require_key()
     room_files = choose_rooms()
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
-    variables = compose.environment()
-    images = variables.get("IMAGES") or swarm.stack_name()
     tags = versions(variables, made_of(all_))
     left_out = provide({name: f"{images}/{name}:{tag}" for name, tag in tags.items()}, variables)
     if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
@@ -60,6 +65,22 @@ def main() -> None:
     files = [*stack_files(variables), *room_files]
     tags = {service: tag for service, tag in tags.items() if service not in left_out}
     deploy(core, files, variables, tags, with_registry=has_registry(f"{images}/app"))
+
+
+def require_names(stack: str, images: str) -> None:
+    """Docker would say it after the build, and of something else."""
+    name = f"{images}/app"
+    path = name.partition("/")[2] if has_registry(name) else name
+    if not PATH.fullmatch(path):
+        die(
+            f"IMAGES: {images!r} begins no name of an image",
+            "write lower case, as in IMAGES=registry.example.org/team/site",
+        )
+    if len(stack) > LONGEST_NAME:
+        die(
+            f"COMPOSE_PROJECT_NAME: {stack!r} has {len(stack)} characters",
+            f"write {LONGEST_NAME} at most; Swarm's names of secrets have 64, and begin with it",
+        )
 
 
 def require_key() -> None:

@@ -112,6 +112,7 @@ def test_a_disk_full_of_logs_stops_nothing(site, machine):
 
 
 def test_what_is_missing_or_wrong_is_said(site):
+    assert "IMAGES: 'a/B' begins no name of an image -> write lower " in refused(site, IMAGES="a/B")
     assert "'latest' is no version" in refused(site, APP_VERSION="latest")
     assert "DEPLOY_TIMEOUT: 'soon'" in refused(site, DEPLOY_TIMEOUT="soon")
     assert "error: docker-stack.yml: " in refused(site, UPDATE_MONITOR="long")

@@ -1,6 +1,7 @@
 """What scripts/ decides without an engine."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -173,6 +174,31 @@ def test_what_a_failed_release_has_started_goes_even_without_nginx(monkeypatch):
         release.switch(["old"], 1, "site-app", "before")
     assert ("rm", "--force", "new") in done
     assert ("tag", "before", "site-app") in done
+
+
+@pytest.mark.parametrize(
+    "images",
+    ["Site", "registry.example.org/Team/site", "site/", "https://r.example.org/site"],
+)
+def test_names_of_images_that_docker_would_refuse(images):
+    with pytest.raises(SystemExit, match=r"IMAGES: .* -> write lower case"):
+        deploy.require_names("site", images)
+
+
+def test_names_of_images_that_are_good():
+    for images in ("site", "a__b/c.d-e", "localhost/site", "R.example.org:5000/team/site"):
+        deploy.require_names("site", images)
+
+
+def test_a_stacks_name_leaves_room_for_that_of_each_secret():
+    root = APP.parent
+    files = [root / "docker-stack.yml", *root.glob("*/docker-stack.yml")]
+    text = "".join(file.read_text() for file in files)
+    middles = re.findall(r"COMPOSE_PROJECT_NAME:-[a-z-]+}(-[a-z-]+-)\$", text)
+    assert max(map(len, middles)) + deploy.LONGEST_NAME + len(deploy.digest(b"")) == 64
+    deploy.require_names("x" * 35, "site")
+    with pytest.raises(SystemExit, match="has 36 characters -> write 35 at most"):
+        deploy.require_names("x" * 36, "site")
 
 
 @pytest.fixture
