@@ -218,17 +218,21 @@ def has_registry(images: str) -> bool:
 
 
 def provide(images: dict[str, str], variables: dict[str, str]) -> list[str]:
-    """Make the images present: a version is built once, pushed, and never built over.
+    """Make the images present: a version is built once, pushed, and never built or pushed over.
 
+    Where there is a registry, its image is the version, and not what this machine has by that name.
     Gives back the services that have to be left out, because their base image is out of reach.
     """
     stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
+    pulled = {service for service, image in images.items() if has_registry(image) and pull(image)}
     absent = {
         service
-        for service, image in images.items()
-        if run("docker", "image", "inspect", image).returncode
-        and not (has_registry(image) and pull(image))
+        for service in images.keys() - pulled
+        if run("docker", "image", "inspect", images[service]).returncode
     }
+    for service in sorted(images.keys() - absent):
+        if variables.get("APP_VERSION") or variables.get(variable(service, "VERSION")):
+            say_when_built(images[service])
     if absent:
         doctor.require([[doctor.images]])
     environment = build.environment("debian" if stand_ins_allowed else "registry") if absent else {}
@@ -236,27 +240,42 @@ def provide(images: dict[str, str], variables: dict[str, str]) -> list[str]:
     for service, image in images.items():
         if service in absent and not build_image(image, service, environment):
             left_out.append(service)
-        else:
-            hand_out(image, stand_ins_allowed=stand_ins_allowed)
+            continue
+        if not stand_ins_allowed:
+            refuse_stand_in(image)
+        if has_registry(image) and service not in pulled:
+            push(image)
     return left_out
 
 
-def hand_out(image: str, *, stand_ins_allowed: bool) -> None:
-    """Push the image, where its name says a registry."""
+def say_when_built(image: str) -> None:
+    """A name may be given a second time, when what it names is not what is here any more."""
+    if build.git_version().endswith("-dirty"):
+        die(
+            f"{image} is there already, and there are changes that are not committed",
+            "git commit, or a name that is new: make deploy APP_VERSION=NAME",
+        )
+    created = run("docker", "image", "inspect", "--format", "{{.Created}}", image).stdout
+    say(f"{image} was built on {created[:10]} and is not built again")
+
+
+def refuse_stand_in(image: str) -> None:
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
-    if base.startswith("stand-in/") and not stand_ins_allowed:
+    if base.startswith("stand-in/"):
         die(
             f"{image} is built on the stand-in {base}, which nobody updates",
-            f"docker rmi {image}, then make deploy with a registry in reach; or, knowing that:"
-            " make deploy BASE_IMAGES=debian",
+            "make deploy APP_VERSION=NEW-NAME where a registry of base images is in reach; or,"
+            " knowing that: make deploy BASE_IMAGES=debian",
         )
-    if has_registry(image):
-        say(f"pushing {image}")
-        answer = run("docker", "push", "--quiet", image)
-        if answer.returncode:
-            why = last_words(answer)
-            die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
+
+
+def push(image: str) -> None:
+    say(f"pushing {image}")
+    answer = run("docker", "push", "--quiet", image)
+    if answer.returncode:
+        why = last_words(answer)
+        die(f"{image} cannot be pushed: {why}", "docker login, or set IMAGES to another place")
 
 
 def pull(image: str) -> bool:

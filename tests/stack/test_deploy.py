@@ -149,6 +149,7 @@ def test_stand_ins_are_refused_unless_asked_for(site, stack):
         pytest.skip("the base images come from a registry")
     said = refused(site, BASE_IMAGES="auto")
     assert "is built on the stand-in stand-in/python" in said
+    assert "make deploy APP_VERSION=NEW-NAME where a registry " in said
     assert "make deploy BASE_IMAGES=debian" in said
 
 

@@ -13,6 +13,7 @@ from conftest import APP
 
 sys.path.insert(0, str(APP.parent / "scripts"))
 
+import build
 import compose
 import deploy
 import release
@@ -241,6 +242,61 @@ def test_a_deploy_has_the_key_that_is_deployed_or_one_that_was_rotated_to(clone,
             deploy.require_key()
     monkeypatch.setattr(swarm, "services", dict)
     deploy.require_key()
+
+
+class Engine:
+    """Images here and in a registry; what was asked of it."""
+
+    def __init__(self, here=(), registry=()):
+        self.here, self.registry, self.done = {*here}, {*registry}, []
+
+    def run(self, *command, **options):
+        verb, image = command[1], command[-1]
+        self.done.append((verb, image))
+        if verb == "pull" and image in self.registry:
+            self.here.add(image)
+        missing = image not in (self.registry if verb == "pull" else self.here)
+        words = "2026-01-31T12:00:00Z" if "{{.Created}}" in command else ""
+        return subprocess.CompletedProcess(command, int(missing), words, "not found")
+
+    @property
+    def pushed(self):
+        return [image for verb, image in self.done if verb == "push"]
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    def use(**images):
+        engine = Engine(**images)
+        monkeypatch.setattr(deploy, "run", engine.run)
+        monkeypatch.setattr(build, "git_version", lambda: "0a1b2c3")
+        return engine
+
+    return use
+
+
+def test_what_the_registry_has_is_not_pushed_over(engine):
+    image = "r.example.org/site/app:v1"
+    somebody_elses = engine(here=[image], registry=[image])
+    assert deploy.provide({"app": image}, {}) == []
+    assert ("pull", image) in somebody_elses.done
+    assert somebody_elses.pushed == []
+    ours = engine(here=[image])
+    assert deploy.provide({"app": image}, {}) == []
+    assert ours.pushed == [image]
+
+
+def test_a_name_that_is_given_a_second_time_is_said_to_be_old(engine, monkeypatch, capsys):
+    engine(here=["site/app:v1"])
+    deploy.provide({"app": "site/app:v1"}, {})
+    assert capsys.readouterr().out == ""
+    for given in ({"APP_VERSION": "v1"}, {"APP_VERSION": "", "NODE_EXPORTER_VERSION": "v1"}):
+        deploy.provide({"node-exporter": "site/app:v1"}, given)
+        said = capsys.readouterr().out
+        assert said == "site/app:v1 was built on 2026-01-31 and is not built again\n"
+    monkeypatch.setattr(build, "git_version", lambda: "0a1b2c3-dirty")
+    with pytest.raises(SystemExit, match=r"app:v1 is there already, .* not committed"):
+        deploy.provide({"app": "site/app:v1"}, {"APP_VERSION": "v1"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
