@@ -45,20 +45,19 @@ def rollback() -> None:
     """Bring back what the last deploy replaced: image, settings and secrets."""
     swarm.require_manager()
     services, timeout = swarm.services(), swarm.timeout()
-    changed = [
-        name
-        for name, service in services.items()
-        if swarm.without_empty(service.get("PreviousSpec") or service["Spec"])
-        != swarm.without_empty(service["Spec"])
-    ]
-    back = [name for name in changed if swarm.was_rolled_back(services[name])]
-    if not changed or back:
+    other = [name for name, service in services.items() if swarm.other_before(service)]
+    changed = [name for name in other if not swarm.was_rolled_back(services[name])]
+    if not changed:
         die(
-            f"{' and '.join(back)}: rolled back already, and Swarm knows only one version before"
-            if back
+            f"{' and '.join(other)}: rolled back already, and Swarm knows only one version before"
+            if other
             else "Swarm knows no other version: nothing is deployed, or nothing was changed",
             "git checkout VERSION && make deploy",
         )
+    for name in changed:
+        now, then = (services[name][key]["TaskTemplate"] for key in ("Spec", "PreviousSpec"))
+        now, then = swarm.version(now), swarm.version(then)
+        say(f"{name} {now} -> {then if then != now else 'its settings and secrets of before'}")
     try:
         swarm.roll_back(changed, timeout, of=changed)
     except swarm.NotServingError as failure:

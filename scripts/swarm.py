@@ -95,12 +95,32 @@ def monitor(service: dict) -> float:
     return service["Spec"]["UpdateConfig"].get("Monitor", 0) / 1e9
 
 
+def container(task: dict) -> dict:
+    """The container that a task's specification wants, to compare with another's."""
+    # What the engine fills in for a service that does not say it, and not for its tasks, nor for
+    # what it was before.
+    return {"StopGracePeriod": 10_000_000_000} | without_empty(task["ContainerSpec"])
+
+
 def same(one: dict, other: dict) -> bool:
     """Do two tasks' specifications want the same containers?"""
-    # What the engine fills in for a service that does not say it, and for its tasks not.
-    grace = {"StopGracePeriod": 10_000_000_000}
-    specs = [grace | without_empty(spec["ContainerSpec"]) for spec in (one, other)]
-    return specs[0] == specs[1] and one.get("ForceUpdate") == other.get("ForceUpdate")
+    forced = one.get("ForceUpdate") == other.get("ForceUpdate")
+    return forced and container(one) == container(other)
+
+
+def other_before(service: dict) -> bool:
+    """Would a rollback bring back anything but another number of the same tasks?
+
+    That is all there is before a service that was scaled, or forced to replace its tasks.
+    """
+
+    def essence(spec: dict) -> dict:
+        task = spec["TaskTemplate"]
+        task = without_empty(task) | {"ForceUpdate": 0, "ContainerSpec": container(task)}
+        return without_empty(spec) | {"Mode": None, "TaskTemplate": task}
+
+    spec = service["Spec"]
+    return essence(service.get("PreviousSpec") or spec) != essence(spec)
 
 
 def without_empty(value: object) -> object:

@@ -75,9 +75,10 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     assert {result.version for result in load.results} == {before, version}
     assert {result.version for result in load.results[-50:]} == {version}
     with Load(site, pause=0.02) as load:
-        site.make("rollback")
+        said = site.make("rollback").stdout
         load.carry_on(1000)
     assert load.failed == [], load.summary
+    assert said.splitlines()[0] == f"app {version} -> {before}"
     assert {result.version for result in load.results[-50:]} == {before}
     assert site.ids("nginx") == nginx
     # To what was just left, that would be.

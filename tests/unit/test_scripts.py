@@ -17,6 +17,7 @@ import build
 import compose
 import deploy
 import release
+import stack
 import swarm
 
 # As deploy.made_of() has them: the folders that go into each image.
@@ -297,6 +298,59 @@ def test_a_name_that_is_given_a_second_time_is_said_to_be_old(engine, monkeypatc
     monkeypatch.setattr(build, "git_version", lambda: "0a1b2c3-dirty")
     with pytest.raises(SystemExit, match=r"app:v1 is there already, .* not committed"):
         deploy.provide({"app": "site/app:v1"}, {"APP_VERSION": "v1"})
+
+
+def service(image="site/app:v2", replicas=3, forced=0, state="completed", **changes) -> dict:
+    """As the engine describes one."""
+    task = {"ContainerSpec": {"Image": image} | changes, "ForceUpdate": forced}
+    mode = {"Replicated": {"Replicas": replicas}}
+    return {"Spec": {"TaskTemplate": task, "Mode": mode}, "UpdateStatus": {"State": state}}
+
+
+@pytest.mark.parametrize(
+    ("now", "other"),
+    [
+        ({}, False),
+        ({"replicas": 6}, False),
+        ({"forced": 1}, False),
+        ({"StopGracePeriod": 10_000_000_000, "DNSConfig": {}}, False),
+        ({"image": "site/app:v3"}, True),
+        ({"image": "site/app:v3", "replicas": 6, "forced": 1}, True),
+        ({"Env": ["LOG_LEVEL=debug"]}, True),
+        ({"Secrets": [{"SecretName": "site-secret-key-0123456789ab"}]}, True),
+        ({"StopGracePeriod": 40_000_000_000}, True),
+    ],
+)
+def test_what_a_rollback_would_bring_back(now, other):
+    assert swarm.other_before(service(**now) | {"PreviousSpec": service()["Spec"]}) is other
+    assert not swarm.other_before(service(**now))
+
+
+def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
+    def before(**how):
+        return {"PreviousSpec": service(**how)["Spec"]}
+
+    back = []
+    found = {
+        "app": service() | before(image="site/app:v1"),
+        "nginx": service(forced=1) | before(),
+        "grafana": service(Env=["PORT=1"]) | before(),
+        "prometheus": service(state="rollback_completed") | before(image="site/app:v1"),
+    }
+    monkeypatch.setattr(swarm, "require_manager", lambda: None)
+    monkeypatch.setattr(swarm, "timeout", lambda: 600)
+    monkeypatch.setattr(swarm, "services", lambda: found)
+    monkeypatch.setattr(swarm, "roll_back", lambda names, *rest, of: back.extend(names))
+    stack.rollback()
+    assert back == ["app", "grafana"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["app v2 -> v1", "grafana v2 -> its settings and secrets of before"]
+    found["app"], found["grafana"] = found["nginx"], found["nginx"]
+    with pytest.raises(SystemExit, match="prometheus: rolled back already"):
+        stack.rollback()
+    del found["prometheus"]
+    with pytest.raises(SystemExit, match="Swarm knows no other version"):
+        stack.rollback()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
