@@ -400,6 +400,7 @@ def deploy(
     stack, before, known = swarm.stack_name(), swarm.services(), swarm.known()
     if not with_registry and swarm.nodes() > 1:
         say("note: IMAGES names no registry, so each node has to have the images already")
+    swarm.require_no_update(before)
     say(f"deploying {stack}: {words(tags)}")
     answer = run(
         *("docker", "stack", "deploy", "--prune"),

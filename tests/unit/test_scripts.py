@@ -353,6 +353,24 @@ def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
         stack.rollback()
 
 
+def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):
+    for state in ("completed", "paused", "rollback_completed", "rollback_paused"):
+        swarm.require_no_update({"app": service(state=state)})
+    swarm.require_no_update({"app": service() | {"UpdateStatus": None}})
+    with pytest.raises(SystemExit, match="a rollback of app is under way -> make status"):
+        swarm.require_no_update({"app": service(state="rollback_started")})
+    before = {"PreviousSpec": service()["Spec"]}
+    swarm.require_no_update({"app": service(state="updating", forced=1) | before})
+    under_way = service("site/app:v3", state="updating") | before
+    monkeypatch.setattr(deploy, "run", lambda *command, **options: pytest.fail("handed in"))
+    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
+    monkeypatch.setattr(swarm, "timeout", lambda: 600)
+    monkeypatch.setattr(swarm, "known", frozenset)
+    monkeypatch.setattr(swarm, "services", lambda: {"nginx": service(), "app": under_way})
+    with pytest.raises(SystemExit, match=r"an update of app is under way -> .*make rollback"):
+        deploy.deploy({"app"}, [], {}, {}, with_registry=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").write_text(f"#!/bin/sh\necho >{tmp_path}/asked\nexec sleep 60\n")
