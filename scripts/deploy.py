@@ -402,19 +402,19 @@ def deploy(
         say("note: IMAGES names no registry, so each node has to have the images already")
     swarm.require_no_update(before)
     say(f"deploying {stack}: {words(tags)}")
-    answer = run(
+    command = [
         *("docker", "stack", "deploy", "--prune"),
         *(f"--compose-file={file}" for file in files),
         # Without a registry nobody could be asked what a tag stands for.
         f"--resolve-image={'always' if with_registry else 'never'}",
         "--with-registry-auth",
         stack,
-        env={**os.environ, **variables},
-    )
-    if answer.returncode:
-        why = last_words(answer)
-        die(f"docker stack deploy: {why}", "mend that, then: make deploy")
+    ]
     try:
+        answer = run(*command, env={**os.environ, **variables})
+        if answer.returncode:
+            # Perhaps half-way: it updates one service after the other.
+            raise swarm.NotServingError(f"docker stack deploy: {last_words(answer)}")
         now = swarm.services()
         monitor = max(map(swarm.monitor, now.values()))
         # For new tasks of an old version, and for a first one, Swarm has no update to watch.

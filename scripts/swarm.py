@@ -321,10 +321,12 @@ def roll_back(names: list[str], seconds: float, of: Collection[str]) -> None:
     Raises NotServingError.
     """
     stack, before = stack_name(), known()
-    for name in names:
-        answer = run("docker", "service", "rollback", "--detach", f"{stack}_{name}")
-        if answer.returncode:
-            raise NotServingError(f"{name}: {last_words(answer)}")
+    answers = {
+        name: run("docker", "service", "rollback", "--detach", f"{stack}_{name}") for name in names
+    }
+    failed = [f"{name}: {last_words(it)}" for name, it in answers.items() if it.returncode]
+    if failed:
+        raise NotServingError("; ".join(failed))
     wait(seconds, 0, before, allowed=ROLLED_BACK, of=of)
 
 

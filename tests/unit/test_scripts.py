@@ -371,6 +371,38 @@ def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):
         deploy.deploy({"app"}, [], {}, {}, with_registry=True)
 
 
+def test_a_deploy_handed_in_by_half_is_taken_back(monkeypatch):
+    before = {"app": service(), "nginx": service()}
+    half = before | {"app": service("site/app:v3")}
+    states, back = [before, half], []
+    failed = subprocess.CompletedProcess((), 1, "", "no leader")
+    monkeypatch.setattr(deploy, "run", lambda *command, **options: failed)
+    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
+    monkeypatch.setattr(swarm, "timeout", lambda: 600)
+    monkeypatch.setattr(swarm, "known", frozenset)
+    monkeypatch.setattr(swarm, "services", lambda: states.pop(0) if states else before)
+    monkeypatch.setattr(swarm, "show_last_failure", lambda before: None)
+    monkeypatch.setattr(swarm, "roll_back", lambda names, *rest, of: back.extend(names))
+    with pytest.raises(SystemExit, match=r"deploy: no leader; .* serves again: app v2, nginx v2"):
+        deploy.deploy({"app", "nginx"}, [], {}, {}, with_registry=True)
+    assert back == ["app"]
+
+
+def test_one_rollback_that_is_refused_keeps_no_other_from_its_own(monkeypatch):
+    back = []
+
+    def run(*command):
+        back.append(command[-1])
+        return subprocess.CompletedProcess(command, int("app" in command[-1]), "", "no leader")
+
+    monkeypatch.setattr(swarm, "run", run)
+    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
+    monkeypatch.setattr(swarm, "known", frozenset)
+    with pytest.raises(swarm.NotServingError, match="app: no leader"):
+        swarm.roll_back(["app", "nginx"], 60, of={"app", "nginx"})
+    assert back == ["site_app", "site_nginx"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").write_text(f"#!/bin/sh\necho >{tmp_path}/asked\nexec sleep 60\n")
