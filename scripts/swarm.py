@@ -23,6 +23,9 @@ ROLLBACK_WITHIN = 600
 # Task states in which it will not run any more, although nobody wanted that. (Those that an update
 # ends are "shutdown".)
 FAILED = {"failed", "rejected", "orphaned", "complete"}
+# DEPLOY_TIMEOUT is for so many tasks of a service, which are replaced one by one. Each more takes
+# the stack file's delay, and some seconds to stop and to start.
+TASKS, EACH = 10, 45
 # Swarm tries again and again; where there is no update to be rolled back, so often is enough.
 FAILURES_ALLOWED = 3
 
@@ -256,18 +259,20 @@ def wait(
     before: what `known` gave then; allowed: final states of an update that are no failure here;
     of: the services that count. Raises NotServingError.
     """
-    deadline, since, seen, said = time.monotonic() + seconds, None, {}, {}
+    begin, since, seen, said = time.monotonic(), None, {}, {}
+    limit = seconds
     while True:
         try:
             found = services().items()
             states = [look(name, it, before) for name, it in found if name in of]
         except NoAnswerError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > begin + limit:
                 raise NotServingError(f"nobody knows: {error}") from None
             time.sleep(0.5)
             continue
         if not states:
             raise NotServingError("the services were removed meanwhile")
+        limit = seconds + EACH * max(0, *(state.wanted - TASKS for state in states))
         for state in states:
             # What lasts, and not each step of a task that ends and starts again.
             if str(state) == seen.get(state.name) != said.get(state.name):
@@ -286,9 +291,9 @@ def wait(
                 return
         else:
             since = None
-        if time.monotonic() > deadline:
+        if time.monotonic() > begin + limit:
             late = next((state for state in states if not state.settled), states[0])
-            raise NotServingError(f"{late.name}: not within {seconds:.0f} s: {late}")
+            raise NotServingError(f"{late.name}: not within {limit:.0f} s: {late}")
         time.sleep(0.5)
 
 

@@ -403,6 +403,17 @@ def test_one_rollback_that_is_refused_keeps_no_other_from_its_own(monkeypatch):
     assert back == ["site_app", "site_nginx"]
 
 
+def test_many_tasks_have_more_time(monkeypatch):
+    now = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(swarm.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(swarm.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(swarm, "services", lambda: {"app": {}})
+    for wanted, seconds in ((3, 600), (10, 600), (40, 600 + 30 * 45)):
+        monkeypatch.setattr(swarm, "look", lambda *of, n=wanted: swarm.State("app", "v1", n))
+        with pytest.raises(swarm.NotServingError, match=f"not within {seconds} s"):
+            swarm.wait(600, 0, frozenset(), allowed=set(), of={"app"})
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").write_text(f"#!/bin/sh\necho >{tmp_path}/asked\nexec sleep 60\n")
