@@ -15,7 +15,7 @@ DIFFERENCES = {
     "security_opt": "Swarm ignores it; see the first lines of docker-stack.yml",
     "restart": "Swarm has deploy.restart_policy",
     "scale": "Swarm has deploy.replicas; three, so that one can be missing",
-    "deploy": "updates, rollbacks and placement are Swarm's",
+    "deploy": "updates and rollbacks are Swarm's",
     "cpu_quota": "Swarm counts CPUs, and puts no task on a node with fewer; so one and not two",
     "ports": "host mode, for the visitor's address; 80 and 443, which visitors type",
     "environment.HTTPS_PORT": "443, which visitors type",
