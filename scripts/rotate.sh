@@ -26,7 +26,8 @@ if [ ! -e "$NEXT" ]; then
   say "step 1 of 2: made the next key; now $DEPLOY, then: make rotate"
 else
   {
-    cat "$KEY"
+    # With a line end, which a key that somebody else wrote may lack.
+    awk 1 "$KEY"
     grep -vxF -f "$NEXT" "$OLD" || true
   } | replace "$OLD"
   replace "$KEY" <"$NEXT"

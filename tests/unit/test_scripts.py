@@ -205,7 +205,7 @@ def test_a_stacks_name_leaves_room_for_that_of_each_secret():
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A folder with a key; what `make rotate` does there."""
+    """A folder for a key; what `make rotate` does there."""
 
     def rotate():
         subprocess.run(["bash", "scripts/rotate.sh"], cwd=tmp_path, check=True, capture_output=True)
@@ -214,8 +214,7 @@ def clone(tmp_path, monkeypatch):
     for name in ("rotate.sh", "messages.sh"):
         shutil.copy(APP.parent / "scripts" / name, tmp_path / "scripts")
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets/secret_key").write_text("first\n")
-    (tmp_path / "secrets/secret_key_fallbacks").write_text("\n")
+    (tmp_path / "secrets/secret_key_fallbacks").write_text("older\n")
     monkeypatch.setattr(deploy, "ROOT", tmp_path)
     monkeypatch.setattr(swarm, "stack_name", lambda: "site")
     return rotate
@@ -228,14 +227,16 @@ def with_key(key: bytes) -> dict:
     return {"app": {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}}
 
 
-def test_a_deploy_has_the_key_that_is_deployed_or_one_that_was_rotated_to(clone, monkeypatch):
-    monkeypatch.setattr(swarm, "services", lambda: with_key(b"first\n"))
+@pytest.mark.parametrize("first", [b"first\n", b"first"])
+def test_a_deploy_has_the_key_that_is_deployed_or_one_rotated_to(clone, monkeypatch, first):
+    key = deploy.ROOT / "secrets/secret_key"
+    key.write_bytes(first)
+    monkeypatch.setattr(swarm, "services", lambda: with_key(first))
     for _ in range(3):
         # Before a rotation, between its steps, and after it.
         deploy.require_key()
         clone()
-    key = deploy.ROOT / "secrets/secret_key"
-    assert key.read_text() != "first\n"
+    assert key.read_bytes() != first
     monkeypatch.setattr(swarm, "services", lambda: with_key(b"another's\n"))
     for remove in (lambda: None, key.unlink):
         remove()
