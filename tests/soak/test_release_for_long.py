@@ -27,16 +27,27 @@ def broken(stack):
     file.write_text(text)
 
 
-def test_a_version_that_does_not_start_never_serves(stack, broken):
-    # Not in the build, which imports it as well.
-    broken("import os\nif os.path.exists('/run/secrets/secret_key'): raise RuntimeError('broken')")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        # Not in the build, which imports it as well.
+        (
+            "import os\nif os.path.exists('/run/secrets/secret_key'): raise RuntimeError('broken')",
+            "RuntimeError: broken",
+        ),
+        ("open('/tmp/draining', 'w').close()", "draining"),
+    ],
+    ids=["does-not-start", "never-ready"],
+)
+def test_a_broken_version_never_serves(stack, broken, line, words):
+    broken(line)
     old = ids(stack)
     with Load(stack) as load:
         answer = stack.make("release", APP_VERSION="v3", check=False)
         load.carry_on(200)
     assert answer.returncode
     assert "the old version serves as before -> " in answer.stderr.splitlines()[-2]
-    assert "RuntimeError: broken" in answer.stderr
+    assert words in answer.stderr
     assert load.failed == [], load.summary
     assert "v3" not in {result.version for result in load.results}
     assert ids(stack) == old
