@@ -92,9 +92,9 @@ def test_a_disk_full_of_logs_stops_nothing(site, machine):
     node, tasks = f"{machine.name}-node1", site.ids("app") | site.ids("nginx")
 
     def logged(number: int) -> bool:
-        # Without --tail it stops at the line that was cut short, https://github.com/moby/moby/issues/53631
-        (nginx,) = machine.on("node1", "ps", "--quiet", f"--filter=name={site.name}_nginx").split()
-        return f'"load={number}"' in machine.on("node1", "logs", "--tail=100", nginx)
+        # Not by `docker logs`, which stops at the line that was cut short (docs/faults.md).
+        count = f"cat {LOGS}/*/*-json.log | grep --count 'load={number}\\b'"
+        return docker("exec", node, "sh", "-c", count, check=False) != "0"
 
     with Load(site, pause=0.02) as load:
         docker("exec", node, "sh", "-c", f"cat /dev/zero >{LOGS}/filler 2>/dev/null", check=False)
