@@ -1,12 +1,11 @@
 """What tests share: the running stack, and which skips a continuous integration run may have."""
 
 import os
-from collections import Counter
 
 import load
 import pytest
-from clone import Clone, leftovers, remove_killed, wait_until
-from load import Load
+from clone import Clone, leftovers, remove_killed
+from replicas import three
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
 SKIPS_ALLOWED_IN_CI = {
@@ -66,32 +65,5 @@ def client(stack):
 @pytest.fixture
 def replicas(stack):
     """Three containers of the application."""
-
-    def scale(number: int) -> None:
-        stack.compose(
-            *("up", "--detach", "--no-build", "--no-recreate", "--wait"),
-            *("--scale", f"app={number}", "app"),
-        )
-
-    try:
-        scale(3)
-        with Load(stack) as load_:
-            wait_until(
-                lambda: len({r.replica for r in load_.results if r.replica}) == 3,
-                10,
-                "nginx to find them all",
-            )
+    with three(stack):
         yield stack
-    finally:
-        scale(1)
-        with Load(stack) as load_:
-            # For some seconds nginx asks those that have gone, too.
-            alone = [(200, stack.containers("app")[0][:12])] * 100
-
-            def last() -> list[tuple[int, str]]:
-                return [(result.status, result.replica) for result in load_.results[-100:]]
-
-            try:
-                wait_until(lambda: last() == alone, 60, "nginx to ask the remaining one alone")
-            except AssertionError:
-                pytest.fail(f"{alone[0]} alone is asked? {Counter(last())}; {load_.summary}")

@@ -1,0 +1,147 @@
+"""Three containers of the application that die, bounce, refuse or lose packets, under load."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from clone import wait_until
+from load import Load
+from replicas import three, wait_until_all_are_asked
+
+
+@pytest.fixture(scope="module")
+def scaled(stack):
+    with three(stack):
+        yield stack
+
+
+@pytest.fixture
+def replicas(scaled):
+    """All of them at work, whatever was done to them before."""
+    wait_until(lambda: scaled.is_healthy("app"), 30, "all healthy")
+    wait_until_all_are_asked(scaled)
+    return scaled
+
+
+@pytest.fixture
+def rules(stack):
+    """rules(containers, *rules): iptables rules in the containers' networks, in a `with` block.
+
+    They are made by containers beside them, since they may do nothing of the kind themselves.
+    """
+    with stack.image(Path(__file__).parent / "node") as image:
+
+        def iptables(container: str, command: str, rules: tuple[str, ...]) -> None:
+            stack.run(
+                *("docker", "run", "--rm", f"--network=container:{container}"),
+                *("--cap-add=NET_ADMIN", "--entrypoint=sh", image, "-ec"),
+                "\n".join(f"iptables --{command} {rule}" for rule in rules),
+            )
+
+        @contextmanager
+        def apply(containers: list[str], *rules: str) -> Iterator[None]:
+            with ExitStack() as undo:
+                for container in containers:
+                    iptables(container, "append", rules)
+                    undo.callback(iptables, container, "delete", rules)
+                yield
+
+        yield apply
+
+
+def test_a_replica_that_dies_loses_only_what_it_had_and_comes_back(replicas):
+    """Twice: whether a request waits for it while Docker's DNS changes (@again) is chance."""
+    deaths = []
+    with Load(replicas, clients=8) as load:
+        for victim in replicas.inspect("app")[:2]:
+            before, name = len(load.results), victim["Config"]["Hostname"]
+            wait_until(lambda before=before: len(load.results) > before + 200, 20, "load")
+            killed = time.monotonic()
+            replicas.run("docker", "kill", victim["Id"])
+            deaths.append((killed - 5, time.monotonic() + 0.5))
+            time.sleep(3)
+            replicas.run("docker", "start", victim["Id"])
+            back = time.monotonic()
+            wait_until(
+                lambda name=name, back=back: any(
+                    r.replica == name and r.begin > back for r in load.results[-100:]
+                ),
+                20,
+                "answers of the replica",
+            )
+    # What was there already is lost: POSTs, and GETs whose answer had begun.
+    assert len(load.failed) <= 16
+    assert all(any(low < r.begin < high for low, high in deaths) for r in load.failed)
+    assert {(r.method, r.status) for r in load.failed} <= {("POST", 502), ("POST", 0), ("GET", 0)}
+
+
+def test_replicas_that_all_bounce_are_found_as_soon_as_one_is_back(replicas):
+    """nginx must not leave them out for longer than they are away."""
+    containers = replicas.containers("app")
+    with Load(replicas, clients=8) as load:
+        wait_until(lambda: len(load.results) > 200, 20, "load")
+        replicas.run("docker", "restart", "--time", "1", *containers)
+        back = time.monotonic()
+        wait_until(lambda: load.good_since(back), 30, "an answer")
+        served = time.monotonic()
+        wait_until(lambda: load.good_since(served + 5), 30, "load afterwards")
+    first = min(
+        (result.end for result in load.results if result.status == 200 and result.begin > back),
+    )
+    # Starting included.
+    assert first - back < 8
+    assert [result for result in load.failed if result.begin > served + 2] == []
+
+
+def test_replicas_that_all_refuse_are_found_as_soon_as_they_listen(replicas, rules):
+    """Unlike those that bounce they stay in Docker's DNS, so that nginx does not forget them."""
+    refuse = "INPUT --protocol=tcp --dport=8000 --jump=REJECT --reject-with=tcp-reset"
+    with Load(replicas, clients=8) as load:
+        wait_until(lambda: len(load.results) > 200, 20, "load")
+        with rules(replicas.containers("app"), refuse):
+            refused = time.monotonic()
+            wait_until(lambda: time.monotonic() > refused + 3, 4, "three seconds")
+            assert not load.good_since(refused)
+        listening = time.monotonic()
+        wait_until(lambda: load.good_since(listening), 20, "an answer")
+        served = time.monotonic()
+        wait_until(lambda: load.good_since(served + 3), 20, "load afterwards")
+    # fail_timeout, and a busy machine
+    assert served - listening < 3
+    assert [result for result in load.failed if result.begin > listening + 3] == []
+
+
+def test_lost_packets_lose_no_request(replicas, rules):
+    """One of ten between nginx and the application, in each direction."""
+    lose = "--protocol=tcp --match=statistic --mode=random --probability=0.1 --jump=DROP"
+    lossy = rules(replicas.containers("app"), f"INPUT {lose}", f"OUTPUT {lose}")
+    with lossy, Load(replicas, clients=8) as load:
+        load.carry_on(1000)
+    assert load.failed == [], load.summary
+
+
+def test_no_post_is_sent_twice(replicas):
+    """Whatever happens to the replicas. By nginx's log, which has a time for each that was sent."""
+    since = datetime.now(UTC).isoformat()
+    with Load(replicas, clients=8) as load:
+        for container in replicas.containers("app"):
+            before = len(load.results)
+            wait_until(lambda before=before: len(load.results) > before + 100, 20, "load")
+            replicas.run("docker", "restart", "--time", "0", container)
+        last = time.monotonic()
+        wait_until(lambda: load.good_since(last + 2), 20, "an answer")
+    sent = {"GET": [], "POST": []}
+    for text in replicas.stdout(replicas.containers("nginx")[0], since):
+        line = json.loads(text)
+        if line["url"]["query"].startswith("load="):
+            times = re.split(" : |, ", line["nginx"]["upstream"]["connect_time"])
+            sent[line["http"]["request"]["method"]].append(len([t for t in times if t != "-"]))
+    assert len(sent["POST"]) > 200
+    assert max(sent["POST"]) == 1
+    # The log does show what was sent again.
+    assert max(sent["GET"]) > 1
