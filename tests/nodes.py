@@ -52,13 +52,13 @@ class Swarm:
     def __init__(self, name: str, image: str, nodes: int):
         self.name, self.image = name, image
         self.nodes = NODES[:nodes]
+        self.manager = "node1"  # who is asked
         self.registry_port, self.balancer_port, self.port = free_ports(3)
 
     def start(self) -> None:
         subnet = make_network(self.name)
         names = (*NODES, "registry", "balancer")
         self.addresses = {name: str(subnet[10 + n]) for n, name in enumerate(names)}
-        self.host = f"tcp://{self.addresses['node1']}:2375"
         for node in self.nodes:
             publish = [f"--publish=127.0.0.1:{self.port}:443"] if node == "node1" else []
             self.run(
@@ -134,14 +134,40 @@ class Swarm:
         wait_until(lambda: self.on(node, "info", "--format={{.ID}}", check=False), 60, node)
 
     def kill(self, node: str) -> None:
+        """Without power it says nothing: killed alone, its kernel would end all connections."""
+        docker("network", "disconnect", self.name, f"{self.name}-{node}")
         docker("kill", f"{self.name}-{node}")
+        self.manager = next(other for other in self.nodes if other != node)
 
     def start_again(self, node: str) -> None:
+        address = f"--ip={self.addresses[node]}"
+        docker("network", "connect", address, self.name, f"{self.name}-{node}")
         docker("start", f"{self.name}-{node}")
         self.wait_for_engine(node)
 
+    @property
+    def host(self) -> str:
+        """For DOCKER_HOST."""
+        return f"tcp://{self.addresses[self.manager]}:2375"
+
+    def ask(self, *words: str, check: bool = True) -> str:
+        """Ask a manager that lives."""
+        return self.on(self.manager, *words, check=check)
+
     def ready_nodes(self) -> int:
-        return self.on("node1", "node", "ls", "--format={{.Status}}", check=False).count("Ready")
+        return self.ask("node", "ls", "--format={{.Status}}", check=False).count("Ready")
+
+    def leader(self) -> str:
+        """Of the managers; empty while they are choosing one."""
+        nodes = self.ask("node", "ls", "--format={{.Hostname}} {{.ManagerStatus}}", check=False)
+        return "".join(line.split()[0] for line in nodes.splitlines() if line.endswith(" Leader"))
+
+    def healthy(self, node: str, service: str) -> int:
+        """The service's containers that are healthy on a node, by its own engine."""
+        service = f"label=com.docker.swarm.service.name={service}"
+        return len(
+            self.on(node, "ps", "-q", "--filter=health=healthy", f"--filter={service}").split()
+        )
 
     @property
     def images(self) -> str:
@@ -179,12 +205,12 @@ class Deployment(Clone):
             **LIMITS,
             **settings,
         )
-        self.host, self.url = swarm.host, f"https://localhost:{swarm.port}"
+        self.swarm, self.url = swarm, f"https://localhost:{swarm.port}"
         self.trusted = ""
         self.certificate_pair()
 
     def run(self, *command: str, check: bool = True, **environment: str):
-        return super().run(*command, check=check, DOCKER_HOST=self.host, **environment)
+        return super().run(*command, check=check, DOCKER_HOST=self.swarm.host, **environment)
 
     def commit(self, message: str) -> str:
         """Commit everything; the version that this makes."""
