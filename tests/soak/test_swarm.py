@@ -204,48 +204,85 @@ def test_what_touches_nginx_loses_nothing_behind_a_balancer(site, balancer):
     loses_nothing(balancer, lambda: None, 200)
 
 
+@pytest.mark.timeout(1200)
 def test_a_drained_node_and_a_lost_manager_are_not_noticed(site, swarm, balancer):
+    """It is the leader of the managers, and there are deploys without it."""
+    node = swarm.leader()
+
     def drain_and_lose() -> None:
-        swarm.on("node1", "node", "update", "--availability=drain", "node3")
+        swarm.ask("node", "update", "--availability=drain", node)
         wait_until(
-            lambda: not swarm.on("node3", "ps", "--quiet") and len(site.tasks("app")) == 3,
+            lambda: not swarm.on(node, "ps", "--quiet") and len(site.tasks("app")) == 3,
             90,
             "its tasks elsewhere",
         )
-        swarm.kill("node3")
-        wait_until(lambda: swarm.ready_nodes() == 2, 60, "its absence to be known")
+        swarm.kill(node)
+        begin = time.monotonic()
+        wait_until(lambda: swarm.leader() not in ("", node), 60, "another leader")
+        print(f"{swarm.leader()} leads {time.monotonic() - begin:.0f} s after {node}")
+        site.make("deploy", APP_VERSION="v2")
+        assert "app: 3 of 3 run v2" in site.make("status").stdout
 
-    loses_nothing(balancer, drain_and_lose)
-    swarm.start_again("node3")
-    swarm.on("node1", "node", "update", "--availability=active", "node3")
+    load = loses_nothing(balancer, drain_and_lose)
+    assert {result.version for result in load.results[-100:]} == {"v2"}
+    swarm.start_again(node)
+    swarm.ask("node", "update", "--availability=active", node)
     wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
     site.make("deploy")
 
 
-def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm, balancer):
-    with Load(balancer, clients=6) as load:
+# Seconds in which requests may still be sent to a node that fell silent. The balancer leaves it out
+# after about 2; the other nodes' engines give it up, and their DNS its replica, after about 7.
+# What needs a new connection meanwhile goes elsewhere (after 1 s in the balancer, 2 s in nginx).
+KNOWN_TO_BE_DEAD = 10
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("role", ["follower", "leader"])
+def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm, balancer, role):
+    app = f"{site.name}_app"
+    # A replica on each node: scaling evens out, which an update does only by chance.
+    for number in (6, 3):
+        site.run("docker", "service", "scale", f"{app}={number}")
+    assert [swarm.healthy(node, app) for node in NODES] == [1, 1, 1]
+    leads = swarm.leader()
+    node = leads if role == "leader" else next(other for other in NODES if other != leads)
+    others = [other for other in NODES if other != node]
+    # Many that ask now and then, so that some are left when others wait for the dead node.
+    with Load(balancer, clients=60, pause=0.5) as load:
         load.carry_on(1000)
         begin = time.monotonic()
-        swarm.kill("node3")
+        swarm.kill(node)
         wait_until(
-            lambda: (
-                len(tasks := [t for t in site.tasks("app") if t["Status"]["State"] == "running"])
-                == 3
-                and "node3" not in {t["NodeID"] for t in tasks}
-                and swarm.ready_nodes() == 2
-            ),
+            lambda: sum(swarm.healthy(other, app) for other in others) == 3,
             60,
-            "three tasks on two nodes",
+            "three healthy replicas on two nodes",
         )
+        for other in others:
+            at = f"localhost:443:{swarm.addresses[other]}"
+            curl = ("curl", "-sfk", "--max-time", "10", "--resolve", at)
+            docker("exec", f"{swarm.name}-registry", *curl, "https://localhost/diagnostics/echo")
         complete = time.monotonic()
         load.carry_on(REQUESTS)
-    print(f"complete after {complete - begin:.0f} s; {load.summary}")
-    late = [r for r in load.failed if r.begin > complete or r.begin - begin > 40]
-    assert late == [], load.summary
-    assert len(load.failed) < 200, load.summary
-    swarm.start_again("node3")
+    assert complete - begin <= 60
+    last = max((result.begin - begin for result in load.failed), default=0)
+    print(f"complete after {complete - begin:.0f} s, last failure sent at {last:.1f} s;")
+    print(load.summary)
+    # Nothing but silence: nobody refuses a connection, cuts one off or has no replica to ask.
+    loud = [r for r in load.failed if r.status != 504 and "ReadTimeout" not in r.error]
+    assert loud == [], load.summary
+    early_or_late = [r for r in load.failed if not r.end > begin > r.begin - KNOWN_TO_BE_DEAD]
+    assert early_or_late == [], load.summary
+    # A client waits for one answer at a time; silence lasts 30 s (nginx) or 40 s (the client), and
+    # then the node is known to be dead. So nobody meets it twice.
+    assert len(load.failed) <= len(load.threads), load.summary
+    swarm.start_again(node)
     wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
     site.make("deploy")
+    # Swarm moves nothing back; what an update replaces goes where there is least.
+    assert not swarm.healthy(node, app)
+    site.run("docker", "service", "update", "--force", app)
+    assert swarm.healthy(node, app)
 
 
 @pytest.mark.parametrize("name", BROKEN)
