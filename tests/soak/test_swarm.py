@@ -283,6 +283,7 @@ def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm,
     assert not swarm.healthy(node, app)
     site.run("docker", "service", "update", "--force", app)
     assert swarm.healthy(node, app)
+    wait_until(lambda: not site.make("status", check=False).returncode, 60, "the update's end")
 
 
 @pytest.mark.parametrize("name", BROKEN)
