@@ -143,14 +143,12 @@ def require_no_update(services: dict[str, dict]) -> None:
     """End while one is under way: Swarm would take what is unproven for the version to go back to.
 
     One that is paused may stay so for ever, and is what a deploy is to mend. One that was forced is
-    of the same version.
+    of the same version, and a rollback is on its way to the version of before.
     """
     for name, service in services.items():
         state = (service.get("UpdateStatus") or {}).get("State")
         if state == "updating" and other_before(service):
             die(f"an update of {name} is under way", "make status, make rollback")
-        if state == "rollback_started":
-            die(f"a rollback of {name} is under way", "make status")
 
 
 def nodes() -> int:
