@@ -14,6 +14,10 @@ rm -rf "$1"
 # Where bash found python3 above may have been in there.
 hash -r
 python3 -m venv "$1"
-"$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+# --no-deps: pip before 26 resolves a package with an extra, such as coverage[toml], again although it is
+# locked, finds a newer release on the index, and refuses it because the lock has no hash of that. `pip check`
+# then shows that the lock is complete.
+"$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
   -r app/requirements.txt -r tests/requirements.txt
+"$1/bin/pip" --quiet check
 touch "$1/ready"
