@@ -25,9 +25,10 @@ wsgi_app = "wsgi:app"
 # All addresses, because the proxy is another container. Nothing but the proxy may reach this port.
 bind = f"0.0.0.0:{settings['PORT']}"
 
-# Threads keep nginx's connections open and answer health checks beside slow requests; a sync
-# worker closes after every answer, and at SIGTERM it resets what waits behind the current request.
-worker_class = "gthread"
+# Threads keep nginx's connections open; a sync worker closes after every answer, and at SIGTERM it
+# resets what waits behind the current request. worker.py adds to gthread what happens when all
+# threads are busy.
+worker_class = "worker.Worker"
 
 # A process a CPU. At least two, because a recycled worker takes about two seconds to come back;
 # at most four, because each holds the whole application in memory: with WEB_CONCURRENCY you

@@ -10,6 +10,7 @@ from . import (
     hosts,
     logs,
     metrics,
+    overload,
     pages,
     request_id,
     static_files,
@@ -30,6 +31,7 @@ def create_app(overrides=None):
     errors.init_app(app)
     health.init_app(app)
     metrics.init_app(app)
+    overload.init_app(app)
     pages.init_app(app)  # the sample: put your own views in its place
     diagnostics.init_app(app)
 

@@ -4,15 +4,16 @@ import hashlib
 import os
 import socket
 import sys
+import tempfile
 import time
 import uuid
 
-from flask import Blueprint, abort, current_app, request, session
+from flask import Blueprint, Response, abort, current_app, request, send_file, session
 
 from . import request_id
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-LONGEST_MS = 60_000
+LONGEST_MS = 600_000
 LARGEST_MB = 2_048
 
 blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
@@ -105,6 +106,29 @@ def work():
     else:
         abort(400, "kind must be sleep or cpu.")
     return {"kind": kind, "ms": ms, "worker": os.getpid()}
+
+
+@blueprint.get("/stream")
+def stream():
+    """An answer in `parts` of `bytes` each, each after `ms` milliseconds; passed on as it comes."""
+    parts, ms = bounded("parts", 10, 1_000_000), bounded("ms", 0, LONGEST_MS)
+    part = b"x" * bounded("bytes", 8, LARGEST_MB * 1024)
+
+    def generate():
+        for _ in range(parts):
+            time.sleep(ms / 1000)
+            yield part
+
+    headers = {"X-Accel-Buffering": "no"} if ms else {"Content-Length": str(parts * len(part))}
+    return Response(generate(), headers=headers, content_type="application/octet-stream")
+
+
+@blueprint.get("/file")
+def file():
+    """A file of `mb` megabytes, sent as views send theirs."""
+    sparse = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
+    sparse.truncate(bounded("mb", 1, LARGEST_MB) * 1024 * 1024)
+    return send_file(sparse, mimetype="application/octet-stream")
 
 
 @blueprint.route("/memory", methods=METHODS)

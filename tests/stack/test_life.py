@@ -78,19 +78,21 @@ def test_a_slow_request_is_answered_before_the_application_stops(stack):
         stack.make("up")
 
 
-def test_draining_makes_it_unready_but_not_dead(stack):
+def test_a_draining_container_is_unready_and_healthy(stack):
+    """Swarm would replace it for being unhealthy, although somebody is draining it on purpose."""
+
+    def last_check() -> dict:
+        return stack.inspect("app")[0]["State"]["Health"]["Log"][-1]
+
     stack.execute("app", "touch", "/tmp/draining")  # noqa: S108
     try:
-        wait_until(
-            lambda: stack.inspect("app")[0]["State"]["Health"]["Status"] == "unhealthy",
-            40,
-            "unhealthy while draining",
-        )
+        wait_until(lambda: "503 draining" in last_check()["Output"], 40, "a check that sees it")
+        assert last_check()["ExitCode"] == 0
         with stack.client() as client:
             assert client.get("/diagnostics/hello").status_code == 200
     finally:
         stack.execute("app", "rm", "-f", "/tmp/draining")  # noqa: S108
-    wait_until(lambda: stack.is_healthy("app"), 20, "healthy again")
+    wait_until(lambda: "200 ok" in last_check()["Output"], 20, "a check that sees it end")
 
 
 def test_logs_for_people(stack):

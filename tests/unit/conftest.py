@@ -119,7 +119,7 @@ def formatter():
 class Server:
     """Real gunicorn with the real configuration, on a free port of loopback."""
 
-    def __init__(self, folder, **variables):
+    def __init__(self, folder, *options, **variables):
         self.port = free_port()
         self.out = folder / "stdout"
         self.err = folder / "stderr"
@@ -129,7 +129,7 @@ class Server:
             # From another folder, since a platform does not start it in app/.
             command = [sys.executable, APP / "serve.py", "--bind", f"127.0.0.1:{self.port}"]
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environ, stdout=out, stderr=err
+                [*command, *options], cwd=folder, env=environ, stdout=out, stderr=err
             )
 
     def wait(self):
@@ -158,8 +158,8 @@ class Server:
 def serve(tmp_path):
     servers = []
 
-    def start(**variables):
-        servers.append(Server(tmp_path, **variables))
+    def start(*options, **variables):
+        servers.append(Server(tmp_path, *options, **variables))
         return servers[-1]
 
     yield start
