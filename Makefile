@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test soak bench dashboards requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -91,7 +91,10 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
 	@scripts/test.sh
 
-soak: $(VENV)/ready ## the proofs that take longer than `make test` may
+test-all: test ## the same, and what takes longer: slow clients, full load, other versions of pip
+	@pytest --numprocesses=2 --dist=loadfile tests/all
+
+soak: $(VENV)/ready ## the proofs that take hours
 	@scripts/engine.sh if-needed
 	@pytest tests/soak $(wildcard tests/*/soak_*.py)
 

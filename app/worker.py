@@ -1,12 +1,13 @@
 """gunicorn's worker with threads (gthread), and what it lacks when all of them are busy.
 
-- Health checks and metrics do not wait for a thread: two spare ones answer them.
-- A request that has waited LONGEST_WAIT for a thread is answered with 503 and Retry-After
+- Health checks and metrics need no free thread: two spare ones answer them.
+- A thread that waits for a slow reader does not count: in its place another one may run the
+  application, up to SENDERS of them. So WEB_THREADS bounds what runs, not what is being sent.
+- A request that has waited LONGEST_WAIT for a thread gets 503 with Retry-After
   (webapp/overload.py), instead of being computed when nginx has already given it up.
 - A thread is stuck when it has been in the application's code for STUCK_AFTER without returning or
   yielding. gunicorn's heartbeat comes from the main thread and does not notice. A worker whose
-  threads are all stuck writes down where they are, and ends; gunicorn's master starts another.
-  Waiting for a client, to read its body or to send to it, is not being stuck.
+  threads are all stuck logs where they are, and ends; gunicorn's master starts another.
 
 Written for gunicorn 27.0.1 (gunicorn/workers/gthread.py).
 """
@@ -23,107 +24,116 @@ from functools import partial
 from threading import get_ident
 
 from gunicorn.workers import gthread
-
 from webapp import hosts, overload
 
 # Seconds. What has waited so long still has 20 of nginx's 30 (proxy_read_timeout).
 LONGEST_WAIT = 10
 # Seconds. Twice what nginx waits for an answer: nobody is there any more to get it.
 STUCK_AFTER = 60
+# Two workers have more than one client may hold (CONNECTION_LIMIT, 100). Each takes about 60 kB.
+SENDERS = 64
+# Seconds of sending after which a reader is slow.
+SLOW_AFTER = 1
 
 INTERNAL = tuple(f"GET {path} ".encode() for path in sorted(hosts.INTERNAL_PATHS))
 
 
 class Worker(gthread.ThreadWorker):
     def init_process(self):
+        self.threads = {}  # by thread id
         self.spare_ids = set()
         self.spare = futures.ThreadPoolExecutor(
             max_workers=2, initializer=lambda: self.spare_ids.add(get_ident())
         )
-        self.unfinished = 0  # what the ordinary threads have and what waits for them
-        self.waiting = deque()  # (since, connection, future), the oldest first
+        self.busy = 0  # threads that have a connection
+        self.sending = 0  # of them, those that wait for slow readers
+        self.waiting = deque()  # (since, connection), the oldest first
         self.looked = 0
         super().init_process()
 
+    def get_thread_pool(self):
+        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + SENDERS)
+
     def load_wsgi(self):
         super().load_wsgi()
-        self.wsgi = self.progress = Progress(self.wsgi, self.spare_ids)
+        self.wsgi = Watch(self.wsgi, self.threads, self.spare_ids)
+
+    # --- In the main thread ---
 
     def enqueue_req(self, conn):
-        """In the main thread: a connection with a request, or a new one."""
-        if self.unfinished < self.cfg.threads:
-            self.submit(conn)
+        """A connection with a request, or a new one."""
+        if self.has_free_thread():
+            self.begin(conn)
             return
-        begin = first_bytes(conn)
-        if begin is None and self.alive:
-            # New, and nothing has come yet: it would wait in a thread for that.
-            self.unfinished += 1
-            self.finish_ordinary(conn, done(gthread._DEFER))
-        elif begin and begin.startswith(INTERNAL):
+        first = first_bytes(conn)
+        if first is None and self.alive:
+            # Nothing has come yet: gunicorn's own way to wait for it without a thread.
+            self.finish_request(conn, finished(gthread._DEFER))
+        elif first and first.startswith(INTERNAL):
             self.use_spare(conn)
         else:
-            self.waiting.append((time.monotonic(), conn, self.submit(conn)))
+            self.waiting.append((time.monotonic(), conn))
 
-    def submit(self, conn):
-        self.unfinished += 1
+    def has_free_thread(self):
+        return self.busy < self.cfg.threads + self.sending
+
+    def begin(self, conn):
+        self.busy += 1
         future = self.tpool.submit(self.handle, conn)
-        future.add_done_callback(partial(self.when_done, self.finish_ordinary, conn))
-        return future
+        future.add_done_callback(partial(self.method_queue.defer, self.finish, conn))
+
+    def finish(self, conn, future):
+        self.busy -= 1
+        self.finish_request(conn, future)
+        self.begin_waiting()
+
+    def begin_waiting(self):
+        while self.waiting and self.has_free_thread():
+            self.begin(self.waiting.popleft()[1])
 
     def use_spare(self, conn):
         future = self.spare.submit(self.handle, conn)
-        future.add_done_callback(partial(self.when_done, self.finish_request, conn))
+        future.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
         return future
 
-    def when_done(self, finish, conn, future):
-        # Cancelled is what `refuse` took out of the queue.
-        if not future.cancelled():
-            self.method_queue.defer(finish, conn, future)
-
-    def finish_ordinary(self, conn, future):
-        self.unfinished -= 1
-        self.finish_request(conn, future)
-
     def notify(self):
-        """In the main thread, after each event and at least once a second."""
+        """After each event, and at least once a second."""
         super().notify()
         now = time.monotonic()
-        self.refuse(before=now - LONGEST_WAIT)
-        if now - self.looked > 1:
+        while self.waiting and self.waiting[0][0] < now - LONGEST_WAIT:
+            self.use_spare(self.waiting.popleft()[1])
+        if now - self.looked > 0.5:
             self.looked = now
-            self.end_if_stuck(now)
+            threads = list(self.threads.items())
+            self.sending = min(SENDERS, sum(thread.is_sending(now) for _, thread in threads))
+            self.begin_waiting()
+            self.end_if_stuck([id for id, thread in threads if thread.is_stuck(now)])
 
-    def refuse(self, before):
-        """Let the spare threads answer what has been waiting since before that moment."""
-        refused = []
-        while self.waiting:
-            since, conn, future = self.waiting[0]
-            if since > before and not (future.running() or future.done()):
-                break
-            self.waiting.popleft()
-            if future.cancel():
-                self.unfinished -= 1
-                refused.append(self.use_spare(conn))
-        return refused
-
-    def end_if_stuck(self, now):
-        stuck = [id for id, since in self.progress.since() if now - since > STUCK_AFTER]
+    def end_if_stuck(self, stuck):
         if len(stuck) < self.cfg.threads:
             return
         frames = sys._current_frames()
         stacks = "\n".join("".join(traceback.format_stack(frames.get(id))[-4:]) for id in stuck)
         self.log.critical(
-            "all %d threads are stuck since %d s or more, ending this worker; they are here:\n%s",
+            "all %d threads are stuck for %d s or more, ending this worker; they are here:\n%s",
             *(len(stuck), STUCK_AFTER, stacks),
         )
-        futures.wait(self.refuse(before=now), timeout=2)
+        futures.wait([self.use_spare(conn) for _, conn in self.waiting], timeout=2)
         # Lines that are on their way to Logstash.
         logging.shutdown()
         # Without the interpreter's own end, which waits for all threads.
         os._exit(1)
 
+    # --- In each thread ---
 
-def done(result):
+    def handle(self, conn):
+        try:
+            return super().handle(conn)
+        finally:
+            self.threads.pop(get_ident(), None)
+
+
+def finished(result):
     future = futures.Future()
     future.set_result(result)
     return future
@@ -131,86 +141,97 @@ def done(result):
 
 def first_bytes(conn):
     """Of the request that waits on a connection, without taking them; None: nothing has come."""
-    if conn.parser and conn.parser.unreader.buf.getvalue():
+    if conn.initialized and conn.parser.unreader.buf.getvalue():
         return b""
     try:
         return conn.sock.recv(16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
-        return None if not conn.initialized else b""
+        return b"" if conn.initialized else None
     except OSError:
         return b""
 
 
-class Progress:
-    """WSGI middleware: since when each ordinary thread has been in the application's code."""
+class Thread:
+    """What an ordinary thread does: in the application's code or not, since when."""
 
-    def __init__(self, app, spare_ids):
-        self.app = app
-        self.spare_ids = spare_ids
-        self.inside = {}
+    def __init__(self):
+        self.inside, self.since, self.sending_since = False, time.monotonic(), None
 
-    def since(self):
-        """Thread ids and moments of time.monotonic()."""
-        return list(self.inside.items())
+    def is_stuck(self, now):
+        return self.inside and now - self.since > STUCK_AFTER
 
-    def call(self, function, *args):
-        self.inside[get_ident()] = time.monotonic()
+    def is_sending(self, now):
+        begin = self.sending_since
+        return not self.inside and begin is not None and now - begin > SLOW_AFTER
+
+    def run(self, function, *args):
+        """Call the application's code."""
+        self.since, self.inside = time.monotonic(), True
         try:
             return function(*args)
         finally:
-            self.inside.pop(get_ident(), None)
+            self.inside = False
 
-    def outside(self, function, *args):
-        """Call what waits for the client."""
-        self.inside.pop(get_ident(), None)
+    def wait_for(self, function, *args):
+        """Call what the application calls and what waits for the client."""
+        self.inside = False
         try:
             return function(*args)
         finally:
-            self.inside[get_ident()] = time.monotonic()
+            self.since, self.inside = time.monotonic(), True
+
+
+class Watch:
+    """WSGI middleware that keeps `threads` up to date, and marks what spare threads refuse."""
+
+    def __init__(self, app, threads, spare_ids):
+        self.app, self.threads, self.spare_ids = app, threads, spare_ids
 
     def __call__(self, environ, start_response):
         if get_ident() in self.spare_ids:
             if environ["PATH_INFO"] not in hosts.INTERNAL_PATHS:
                 environ[overload.KEY] = True
             return self.app(environ, start_response)
-        environ["wsgi.input"] = Input(environ["wsgi.input"], self)
-        body = self.call(self.app, environ, start_response)
-        # gunicorn sends it with sendfile(2), and asks for the type.
-        return body if isinstance(body, environ["wsgi.file_wrapper"]) else Body(body, self)
+        thread = self.threads[get_ident()] = Thread()
+        environ["wsgi.input"] = Input(environ["wsgi.input"], thread)
+        body = thread.run(self.app, environ, start_response)
+        thread.sending_since = time.monotonic()
+        # gunicorn sends it with sendfile(2), and looks for the type.
+        return body if isinstance(body, environ["wsgi.file_wrapper"]) else Body(body, thread)
 
 
 class Input:
     """The request's body (PEP 3333, "Input and Error Streams")."""
 
-    def __init__(self, stream, progress):
-        self.stream, self.progress = stream, progress
+    def __init__(self, stream, thread):
+        self.stream, self.thread = stream, thread
 
     def read(self, *size):
-        return self.progress.outside(self.stream.read, *size)
+        return self.thread.wait_for(self.stream.read, *size)
 
     def readline(self, *size):
-        return self.progress.outside(self.stream.readline, *size)
+        return self.thread.wait_for(self.stream.readline, *size)
 
     def readlines(self, *hint):
-        return self.progress.outside(self.stream.readlines, *hint)
+        return self.thread.wait_for(self.stream.readlines, *hint)
 
     def __iter__(self):
         return iter(self.readline, b"")
 
 
 class Body:
-    """The answer's body: the application's code runs for each part, and at the end."""
+    """The response's body: the application's code runs for each part, and at the end."""
 
-    def __init__(self, body, progress):
-        self.body, self.progress = body, progress
+    def __init__(self, body, thread):
+        self.body, self.thread = body, thread
         self.parts = iter(body)
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        return self.progress.call(next, self.parts)
+        return self.thread.run(next, self.parts)
 
     def close(self):
         if hasattr(self.body, "close"):
-            self.progress.call(self.body.close)
+            self.thread.run(self.body.close)

@@ -43,8 +43,7 @@ def test_a_hundred_reloads_under_load_lose_no_request(stack):
     reloads.loses_nothing(stack, reloads=100)
 
 
-# Keeps every thread of the application in its own container busy, past nginx; a process of another worker
-# takes over what a replaced one drops.
+# Keeps every thread of the application in its own container busy, past nginx.
 STUCK = """
 import http.client, threading
 
