@@ -11,6 +11,7 @@ from . import (
     logs,
     metrics,
     pages,
+    prefix,
     request_id,
     static_files,
 )
@@ -35,6 +36,7 @@ def create_app(overrides=None):
 
     # WSGI middleware, from the innermost to the outermost.
     static_files.init_app(app)
+    prefix.init_app(app)
     hosts.init_app(app)
     request_id.init_app(app)
     return app
