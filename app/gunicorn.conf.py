@@ -19,6 +19,11 @@ from webapp.config import from_environment  # noqa: E402
 from_environment.cache_clear()
 settings = from_environment()
 
+# webapp/prefix.py applies the prefix. With the variable set, gunicorn fails all requests outside of
+# it, the health check's included (gunicorn 27.0.1, http/wsgi.py). Only workers get the empty value,
+# so that SIGHUP reads the setting again.
+raw_env = ["SCRIPT_NAME="]
+
 chdir = here
 wsgi_app = "wsgi:app"
 

@@ -108,6 +108,7 @@ def say_where(services: list[str]) -> None:
     nginx = compose.config()["services"]["nginx"]
     port = nginx["environment"]["HTTPS_PORT"]
     suffix = "" if port == "443" else f":{port}"
+    suffix += nginx["environment"]["SCRIPT_NAME"]
     for name in nginx["environment"]["SERVER_NAME"].replace(",", " ").split():
         # .example.org takes in its subdomains.
         say(f"https://{name.removeprefix('.')}{suffix}")

@@ -12,6 +12,7 @@ from . import (
     metrics,
     overload,
     pages,
+    prefix,
     request_id,
     static_files,
 )
@@ -37,6 +38,7 @@ def create_app(overrides=None):
 
     # WSGI middleware, from the innermost to the outermost.
     static_files.init_app(app)
+    prefix.init_app(app)
     hosts.init_app(app)
     request_id.init_app(app)
     return app

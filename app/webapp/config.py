@@ -25,6 +25,11 @@ HOST_NAME = re.compile(
     r"\.?(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     re.ASCII | re.IGNORECASE,
 )
+# Segments of unreserved characters (RFC 3986, 2.3), none hidden, and not the internal paths, for
+# which nginx returns 404. As in nginx/entrypoint/05-settings.envsh.
+SCRIPT_NAME = re.compile(
+    r"(?!/(?:healthz|livez|metrics|readyz)(?:/|\Z))(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", re.ASCII
+)
 SIZE = re.compile(r"([0-9]{1,12})([kmg]?)", re.IGNORECASE)
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -98,6 +103,16 @@ class Reader:
         if len(names) > 1:
             self.refuse(name, f"has {len(names)} names; write one")
         return names[0] if names else None
+
+    def prefix(self, name):
+        value = self.text(name, "")
+        if not SCRIPT_NAME.fullmatch(value):
+            self.refuse(
+                name,
+                f"{value!r} is not a path like /shop, or is an internal one; begin with a slash and"
+                f" end without one: {name}=/shop",
+            )
+        return value
 
     def certificates(self, name, tls):
         path = self.text(name)
@@ -188,6 +203,8 @@ def load(environ):
 
     tls = read.choice("LOGSTASH_TLS", ("off", "on"), "off")
     max_body = read.size("MAX_BODY_SIZE", "10m")
+    prefix = read.prefix("SCRIPT_NAME")
+    cookie_prefix = ("__Secure-" if prefix else "__Host-") if strict else ""
 
     settings = {
         "APP_ENV": app_env,
@@ -211,12 +228,16 @@ def load(environ):
         "SECRET_KEY": key or secrets.token_hex(32),
         "SECRET_KEY_FALLBACKS": fallbacks,
         "TRUSTED_HOSTS": read.hosts("SERVER_NAME") or None,
+        "SCRIPT_NAME": prefix,
+        # Flask's own, for the path of cookies and for url_for outside of requests.
+        "APPLICATION_ROOT": prefix or "/",
         "MAX_CONTENT_LENGTH": max_body,
         # Fields of a multipart form are held in memory, files are not.
         "MAX_FORM_MEMORY_SIZE": min(max_body or 0, 500_000),
         # The __Host- prefix makes browsers refuse the cookie without Secure, with a Domain or
         # from a subdomain (RFC 6265bis, 4.1.3.2); without TLS they would refuse it altogether.
-        "SESSION_COOKIE_NAME": "__Host-session" if strict else "session",
+        # It requires Path=/, where applications below two prefixes of a host share one cookie.
+        "SESSION_COOKIE_NAME": f"{cookie_prefix}session",
         "SESSION_COOKIE_SECURE": strict,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",

@@ -31,7 +31,8 @@ def not_found(filename):
 def url(filename):
     """The address of a static file where url_for has no host to go by, as in error pages."""
     manifest = current_app.extensions["static_manifest"]
-    return f"{current_app.static_url_path}/{manifest.get(filename, filename)}"
+    prefix = current_app.config["SCRIPT_NAME"]
+    return f"{prefix}{current_app.static_url_path}/{manifest.get(filename, filename)}"
 
 
 def init_app(app):

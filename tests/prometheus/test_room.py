@@ -7,7 +7,8 @@ import httpx
 import pytest
 import yaml
 from causes import CAUSES, NOT_MADE_REAL, ON_REQUEST, check
-from clone import ROOT, wait_until
+from clone import ROOT, free_ports, wait_until
+from clone import answers as answers_to
 from load import Load
 
 PROMETHEUS = ROOT / "prometheus"
@@ -49,6 +50,21 @@ def test_a_healthy_stack_fires_nothing_but_the_watchdog(room):
 )
 def test_what_each_part_says_is_there(room, expression):
     wait_until(lambda: room.query(expression), 10, expression)
+
+
+def test_the_site_is_visited_below_its_prefix(room):
+    (prometheus,) = room.stack.inspect("prometheus")
+    name, (port,) = f"{room.stack.name}-prefix", free_ports(1)
+    room.stack.run(
+        *("docker", "run", "--detach", "--name", name, f"--publish=127.0.0.1:{port}:9090"),
+        *("--env=APP_REPLICAS=1", "--env=SCRIPT_NAME=/shop", prometheus["Image"]),
+    )
+    url = f"http://127.0.0.1:{port}/api/v1/status/config"
+    try:
+        wait_until(lambda: answers_to(url), 20, "Prometheus")
+        assert "replacement: https://${1}/shop/\n" in httpx.get(url).json()["data"]["yaml"]
+    finally:
+        room.stack.run("docker", "rm", "--force", "--volumes", name)
 
 
 def test_every_replica_is_asked_and_sums_are_exact(room, replicas):

@@ -5,11 +5,13 @@ import re
 import subprocess
 
 import httpx
+import pytest
 from clone import answers, engine, free_ports, wait_until
 from docker.errors import APIError
 
 
-def test_image_alone_serves_its_own_static_files(stack):
+@pytest.mark.parametrize("prefix", ["", "/shop"])
+def test_image_alone_serves_its_own_static_files(stack, prefix):
     """`docker run` with PORT and SECRET_KEY, as platforms do: compressed and cached for long."""
     image = stack.inspect("app")[0]["Image"]
     port = free_ports(1)[0]
@@ -17,13 +19,21 @@ def test_image_alone_serves_its_own_static_files(stack):
     key = "0123456789abcdef" * 3
     stack.run(
         *("docker", "run", "--detach", "--name", container, "--env", "PORT=9000"),
-        *("--env", f"SECRET_KEY={key}", "--publish", f"127.0.0.1:{port}:9000", image),
+        *(
+            "--env",
+            f"SECRET_KEY={key}",
+            "--env",
+            f"SCRIPT_NAME={prefix}",
+            "--publish",
+            f"127.0.0.1:{port}:9000",
+            image,
+        ),
     )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(f"{url}/livez"), 20, "the application alone")
-        page = httpx.get(f"{url}/nowhere", headers={"Accept": "text/html"}).text
-        path = re.search(r"/static/error-[0-9a-f]{32}\.css", page)[0]
+        page = httpx.get(f"{url}{prefix}/nowhere", headers={"Accept": "text/html"}).text
+        path = re.search(rf'"({prefix}/static/error-[0-9a-f]{{32}}\.css)"', page)[1]
         answer = httpx.get(url + path)
         assert answer.headers["Content-Encoding"] == "gzip"
         assert "immutable" in answer.headers["Cache-Control"]

@@ -229,6 +229,7 @@ SETTINGS = {
     "proxies": ("PROXY_COUNT", "one"),
     "body size": ("MAX_BODY_SIZE", "10 MB"),
     "host names": ("SERVER_NAME", "https://example.org/"),
+    "prefix": ("SCRIPT_NAME", "/shop/"),
     "environment": ("APP_ENV", "prod"),
     "log format": ("LOG_FORMAT", "xml"),
     "log level": ("LOG_LEVEL", "loud"),
@@ -253,6 +254,9 @@ def assert_refused(stack, options: list[str], name: str) -> None:
 
 NGINX_SETTINGS = {
     "host names": ("SERVER_NAME", "localhost; return 200"),
+    "prefix": ("SCRIPT_NAME", "/shop/"),
+    "prefix of two lines": ("SCRIPT_NAME", "/a\n/b"),
+    "prefix of an internal path": ("SCRIPT_NAME", "/metrics/shop"),
     "body size": ("MAX_BODY_SIZE", "10 MB"),
     "port": ("HTTPS_PORT", "8443/"),
     "rate": ("RATE_LIMIT", "10r/s"),

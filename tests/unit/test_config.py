@@ -26,6 +26,7 @@ def test_defaults_are_those_of_production():
     assert settings["LOG_FORMAT"] == "json"
     assert settings["SESSION_COOKIE_SECURE"]
     assert settings["LOGSTASH_HOST"] is None
+    assert (settings["SCRIPT_NAME"], settings["APPLICATION_ROOT"]) == ("", "/")
 
 
 def test_empty_variables_count_as_unset():
@@ -68,6 +69,12 @@ def test_hosts_are_separated_by_spaces_or_commas():
     settings = load(SERVER_NAME="Example.com, www.example.com .example.org 10.0.0.1")
     hosts = ["example.com", "www.example.com", ".example.org", "10.0.0.1"]
     assert settings["TRUSTED_HOSTS"] == hosts
+
+
+@pytest.mark.parametrize("path", ["/shop", "/a/b", "/v1.2_x~y-z", "/metrics2"])
+def test_paths_that_can_be_a_prefix(path):
+    settings = load(SCRIPT_NAME=path)
+    assert settings["SCRIPT_NAME"] == settings["APPLICATION_ROOT"] == path
 
 
 @pytest.mark.parametrize("path", ["/nowhere/ca.pem", "/", __file__])
@@ -113,6 +120,18 @@ REFUSED = [
     ("MAX_BODY_SIZE", "0"),
     ("MAX_BODY_SIZE", "10mb"),
     ("MAX_BODY_SIZE", "-1m"),
+    ("SCRIPT_NAME", "shop"),
+    ("SCRIPT_NAME", "/"),
+    ("SCRIPT_NAME", "/shop/"),
+    ("SCRIPT_NAME", "/a//b"),
+    ("SCRIPT_NAME", "/a/../b"),
+    ("SCRIPT_NAME", "/.shop"),
+    ("SCRIPT_NAME", "/a b"),
+    ("SCRIPT_NAME", "/a%20b"),
+    ("SCRIPT_NAME", "/café"),
+    ("SCRIPT_NAME", "/a\n/b"),
+    ("SCRIPT_NAME", "/metrics"),
+    ("SCRIPT_NAME", "/livez/shop"),
     ("SERVER_NAME", "https://example.com"),
     ("SERVER_NAME", "example.com:8443"),
     ("SERVER_NAME", "exa_mple.com"),

@@ -17,6 +17,14 @@ def test_flags(client):
     assert not any(flag.startswith("Domain") for flag in flags)
 
 
+def test_below_a_prefix_the_cookie_is_for_the_prefix(make_app):
+    """The name __Host- requires Path=/, and two applications of a host would share the cookie."""
+    client = make_app(APP_ENV="testing", SCRIPT_NAME="/shop").test_client()
+    name, *flags = cookie(client, base_url="https://localhost/shop").split("; ")
+    assert name.startswith("__Secure-session=")
+    assert {"Secure", "Path=/shop"} <= set(flags)
+
+
 def test_development_works_without_tls(make_app):
     client = make_app(APP_ENV="development").test_client()
     with client.session_transaction() as session:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 import time
 import urllib.error
@@ -102,6 +103,22 @@ def test_bad_settings_are_one_line_and_exit_code_78(serve, variables):
 def test_an_empty_number_of_workers_is_no_number(serve):
     server = serve(WEB_CONCURRENCY="", SECRET_KEY_FALLBACKS=KEY[::-1])
     assert server.wait() == b"ok\n"
+
+
+def test_below_a_prefix_probes_stay_at_the_root(serve):
+    """gunicorn itself answers them with 500; also after SIGHUP, which reads the settings again."""
+    server = serve(SCRIPT_NAME="/shop", WEB_CONCURRENCY="1")
+
+    def worker():
+        assert server.wait() == b"ok\n"
+        return json.loads(server.get("/shop/diagnostics/echo"))["worker"]
+
+    before = worker()
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while worker() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_gunicorn_keeps_connections_longer_than_nginx():

@@ -45,7 +45,7 @@ async function ask() {
   main.ariaBusy = "true";
   const start = performance.now();
   try {
-    const response = await fetch("/api/request", {
+    const response = await fetch(main.dataset.url, {
       cache: "no-store",
       headers: { Accept: "application/json" },
       signal: AbortSignal.timeout(10_000),
