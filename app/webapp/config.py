@@ -203,6 +203,7 @@ def load(environ):
         # In memory, in each worker. The least is a multiple of what is sent at once.
         "LOGSTASH_QUEUE_SIZE": read.size("LOGSTASH_QUEUE_SIZE", "8m", 65536),
         "LOGSTASH_RESEND_SIZE": read.size("LOGSTASH_RESEND_SIZE", "1m", 65536),
+        "PEERS": read.host("PEERS"),
         "PORT": read.number("PORT", 8000, 1, 65535),
         "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
         "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),
