@@ -142,9 +142,9 @@ def test_size_of_each_and_of_all_is_bounded(peer, copies, monkeypatch):
     monkeypatch.setattr(peer_files, "LARGEST_FILE", 10_000)
     monkeypatch.setattr(peer_files, "ALL_FILES", 50_000)
     many = {named(b"%5000d" % n): b"%5000d" % n for n in range(20)}
-    ages = {name: n for n, name in enumerate(many)}
+    ages = {name: 20 - n for n, name in enumerate(many)}
     # Those seen last. The others might be large, so there is no room for them.
-    assert copies(peer(many, ages)).keys() - files.keys() == {*[*many][:4]}
+    assert copies(peer(many, ages)).keys() - files.keys() == {*[*many][-4:]}
 
 
 def test_a_peer_that_is_no_peer_is_passed_over(peer, copies):
@@ -186,7 +186,7 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
 def test_gunicorn_serves_the_copies_as_its_own_and_lists_them(peer, serve):
     name, content = f"css/{named(b'x' * 2000, 'größe 1')}", b"x" * 2000
     asked = peer({urllib.parse.quote(name): content}, {name: 10})
-    server = serve(PEERS="127.0.0.1", PORT=str(asked.server_port))
+    server = serve(PEERS="127.0.0.1", PORT=str(asked.server_port), SERVER_NAME="localhost")
     server.wait()
     with server.open(f"/static/{urllib.parse.quote(name)}") as answer:
         assert answer.read() == content
