@@ -12,7 +12,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 
 import worker_slots  # noqa: E402
-from webapp import cpus  # noqa: E402
+from webapp import cpus, peer_files  # noqa: E402
 from webapp.config import from_environment  # noqa: E402
 
 # The file runs again on SIGHUP, and so the settings are read again.
@@ -94,6 +94,15 @@ limit_request_field_size = 16380
 
 # JSON, in one place for everything. There is no access_log_format on purpose: see the class.
 logger_class = "webapp.access_log.AccessLogger"
+
+
+def on_starting(server):
+    if settings["PEERS"]:
+        peer_files.fetch(settings["PEERS"], settings["PORT"], settings["SCRIPT_NAME"], server.log)
+
+
+def on_exit(server):
+    peer_files.remove()
 
 
 def pre_fork(server, worker):

@@ -58,6 +58,10 @@ class Worker(gthread.ThreadWorker):
         super().load_wsgi()
         self.wsgi = Watch(self.wsgi, self.threads, self.spare_ids)
 
+    def handle_quit(self, sig, frame):
+        # gthread's own way takes a lock of the pool, which `begin` may hold when the signal comes.
+        super(gthread.ThreadWorker, self).handle_quit(sig, frame)
+
     # --- In the main thread ---
 
     def enqueue_req(self, conn):

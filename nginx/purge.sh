@@ -11,7 +11,8 @@ url=${1-}
 # Files that hold an answer to $url, whatever its Vary: in their head stands the line "KEY: scheme://host/…".
 kept() {
   if [ -z "$url" ]; then
-    find "$folder" -type f
+    # Not those that nginx is writing, NAME.NUMBER.
+    find "$folder" -type f ! -name '*.*'
   else
     literally=$(printf '%s\n' "$url" | sed 's/[][\.*^$]/\\&/g')
     # 1: there is none. 2: nginx has removed a file meanwhile.

@@ -134,6 +134,7 @@ def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
         if problem:
             die(f"{problem}; the old version serves as before", "mend it, then: make release")
         send_to(new)
+        purge()
     except BaseException as error:
         # Back to how it was. Nginx may have changed over already, so that comes first.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -141,6 +142,7 @@ def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
         # Without nginx the rest is done all the same, and said is what went wrong first.
         with suppress(SystemExit):
             send_to(old)
+            purge()
         new = [container for container in containers("--all") if container not in old]
         if new:
             run("docker", "rm", "--force", *new)
@@ -201,6 +203,13 @@ def send_to(some: list[str]) -> None:
     answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "upstream", *addresses)
     if answer.returncode:
         die(f"nginx: {last_words(answer)}", "make ps; make logs")
+
+
+def purge() -> None:
+    """Let nginx drop the pages of the other version, so that visitors see the switch at once."""
+    answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "purge")
+    if answer.returncode:
+        say(f"nginx may give out old pages for a minute: {last_words(answer)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """`make release` and back under load, for `make test` and `make soak`."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from clone import Clone
 from load import Load
 
@@ -14,12 +18,52 @@ def follows_dns(stack: Clone) -> bool:
     return "server app:8000 resolve" in upstream
 
 
+@contextmanager
+def other_style(stack: Clone, text: str) -> Iterator[None]:
+    """Another style sheet, and so another hashed name, until the end of the block."""
+    file = stack.folder / "app/webapp/static/page.css"
+    before = file.read_text()
+    file.write_text(f"{before}/* {text} */\n")
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+class OpenPages:
+    """A visitor's pages: the one that there is now, and those opened before."""
+
+    def __init__(self, stack: Clone):
+        self.stack, self.files = stack, set()
+
+    def load(self) -> set[str]:
+        """Load the page and the files of all; the files of this one."""
+        somebodys = {"Cookie": "passes=the-cache"}
+        with self.stack.client() as client:
+            # Made for this visitor, and what nginx gives to all.
+            for headers in (somebodys, {}):
+                page = client.get("/", headers=headers)
+                page.raise_for_status()
+                files = {*re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)}
+                assert any(name.endswith(".css") for name in files), page.text
+                self.files |= files
+            for name in self.files:
+                answer = client.get(name, headers=somebodys)
+                assert answer.status_code == 200, name
+                assert "immutable" in answer.headers["Cache-Control"]
+        return files
+
+
 def release_and_back(stack: Clone, requests: int) -> None:
-    """Two releases, each under load: to a new version, and back to the one before."""
+    """Two releases, each under load: to a new version, and back to the one before.
+
+    The clone has another style sheet than what runs.
+    """
     with stack.client() as client:
         before = client.post("/diagnostics/echo").json()["version"]
+    pages = OpenPages(stack)
     for target, version in (("release", "v2"), ("release-rollback", before)):
-        old = ids(stack)
+        old, files = ids(stack), pages.load()
         with Load(stack, pause=0.02) as load:
             said = stack.make(target, APP_VERSION="v2").stdout
             load.carry_on(requests)
@@ -30,3 +74,5 @@ def release_and_back(stack: Clone, requests: int) -> None:
         assert {result.version for result in load.results} == {before, "v2"}
         assert len(ids(stack)) == len(old)
         assert not ids(stack) & old
+        # Not the page that nginx kept.
+        assert pages.load() != files

@@ -28,7 +28,8 @@ HOST_NAME = re.compile(
 # Segments of unreserved characters (RFC 3986, 2.3), none hidden, and not the internal paths, for
 # which nginx returns 404. As in nginx/entrypoint/05-settings.envsh.
 SCRIPT_NAME = re.compile(
-    r"(?!/(?:healthz|livez|metrics|readyz)(?:/|\Z))(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", re.ASCII
+    r"(?!/(?:hashed-files|healthz|livez|metrics|readyz)(?:/|\Z))(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*",
+    re.ASCII,
 )
 SIZE = re.compile(r"([0-9]{1,12})([kmg]?)", re.IGNORECASE)
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -220,6 +221,7 @@ def load(environ):
         # In memory, in each worker. The least is a multiple of what is sent at once.
         "LOGSTASH_QUEUE_SIZE": read.size("LOGSTASH_QUEUE_SIZE", "8m", 65536),
         "LOGSTASH_RESEND_SIZE": read.size("LOGSTASH_RESEND_SIZE", "1m", 65536),
+        "PEERS": read.host("PEERS"),
         "PORT": read.number("PORT", 8000, 1, 65535),
         "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
         "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),

@@ -2,8 +2,9 @@
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-# Asked by their container's address, not by name: Compose's health check, Prometheus, Kubernetes.
-INTERNAL_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+# Asked by their container's address, not by name: Compose's health check, Prometheus, Kubernetes,
+# the application's other containers.
+INTERNAL_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/hashed-files"})
 
 
 class Hosts:

@@ -9,6 +9,8 @@ from flask import abort, current_app
 from flask_static_digest import FlaskStaticDigest
 from whitenoise import WhiteNoise
 
+from . import peer_files
+
 
 class StaticFiles(WhiteNoise):
     """WSGI middleware that serves the folder as it was at start; other names go to Flask."""
@@ -41,8 +43,14 @@ def init_app(app):
         digest.manifests.clear()  # a manifest left behind would hide what is being edited
     manifest = app.extensions["static_manifest"] = digest.manifests.get("static", {})
     if app.config["APP_ENV"] != "development":
+        copies = peer_files.ages()
         app.wsgi_app = StaticFiles(
-            app.wsgi_app, app.static_folder, app.static_url_path, manifest.values()
+            app.wsgi_app, app.static_folder, app.static_url_path, [*manifest.values(), *copies]
         )
+        if copies:
+            app.wsgi_app.add_files(peer_files.folder, app.static_url_path)
         # Flask's own view would serve what else lies in the folder, the manifest for one.
         app.view_functions["static"] = not_found
+    if app.config["PEERS"]:
+        names = dict.fromkeys(manifest.values(), 0)
+        app.add_url_rule(peer_files.PATH, view_func=lambda: {**peer_files.ages(), **names})

@@ -29,12 +29,18 @@ RATES = (SLOWEST, 100_000, 250_000)
 WINDOWS = {"Chrome": 6 * MIB, "Firefox": 12 * MIB}
 # How long clients are slow: past the largest step. Then they take the rest at once.
 SLOW_FOR = WINDOWS["Firefox"] / 2 / SLOWEST + 5
-# nginx's send_timeout, and what a busy machine takes.
-LET_GO = (150, 170)
+# nginx's send_timeout, and what the buffers on the way and a busy machine take.
+LET_GO = (150, 195)
+# Does not fit into those.
+HUGE = 64 * MIB
 
 PATHS = {
     "file": "/static/large.bin",
     "application": f"/diagnostics/stream?parts={SIZE // 65536}&bytes=65536",
+}
+HUGE_PATHS = {
+    "file": "/static/huge.bin?stop=",
+    "application": f"/diagnostics/stream?parts={HUGE // 65536}&bytes=65536&stop=",
 }
 
 
@@ -42,6 +48,7 @@ PATHS = {
 def site(tmp_path_factory) -> Iterator[Clone]:
     clone = Clone(tmp_path_factory.mktemp("clone") / "slow", APP_ENV="testing", **load.LIMITS)
     (clone.folder / "app/webapp/static/large.bin").write_bytes(bytes(SIZE))
+    (clone.folder / "app/webapp/static/huge.bin").write_bytes(bytes(HUGE))
     try:
         clone.make("up")
         # Once, since all clients come at the same moment.
@@ -204,9 +211,9 @@ def rows() -> dict[str, tuple[Callable, ...]]:
 ROWS = rows()
 UPLOADS = {"HTTP/1.1": upload_http1, "HTTP/2": upload_http2}
 STOPPED = {
-    f"{protocol}, {name}": (stop, path, f"{'&' if '?' in path else '?'}stop={protocol}-{name}")
+    f"{protocol}, {name}": (stop, path, f"{protocol}-{name}")
     for (protocol, stop), (name, path) in product(
-        {"HTTP/1.1": stop_http1, "HTTP/2": stop_http2}.items(), PATHS.items()
+        {"HTTP/1.1": stop_http1, "HTTP/2": stop_http2}.items(), HUGE_PATHS.items()
     )
 }
 

@@ -68,7 +68,16 @@ def test_body_at_the_limit_reaches_the_application_and_one_byte_more_does_not(st
     assert refused.headers["X-Request-ID"] not in reached
 
 
-INTERNAL = ["/metrics", "/livez", "/readyz", "//metrics", "/metrics/", "/%6detrics", "/x/../readyz"]
+INTERNAL = [
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/hashed-files",
+    "//metrics",
+    "/metrics/",
+    "/%6detrics",
+    "/x/../readyz",
+]
 
 
 @pytest.mark.parametrize("path", [*INTERNAL, "/healthz"])

@@ -3,11 +3,12 @@
 `make soak` has longer loads, and versions that are broken (tests/soak/test_release_for_long.py).
 """
 
-from releases import follows_dns, ids, release_and_back
+from releases import follows_dns, ids, other_style, release_and_back
 
 
 def test_a_release_and_the_way_back_lose_no_request(stack):
-    release_and_back(stack, requests=1_000)
+    with other_style(stack, "v2"):
+        release_and_back(stack, requests=1_000)
     assert follows_dns(stack)
 
 

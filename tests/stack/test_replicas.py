@@ -125,6 +125,16 @@ def test_lost_packets_lose_no_request(replicas, rules):
     assert load.failed == [], load.summary
 
 
+def test_each_replica_is_asked_once_for_a_hashed_file(replicas):
+    """During a rollout some have it. No other missing name makes more requests than one."""
+    for name, requests in ((f"x-{'0' * 32}.css", 3), ("x.css", 1)):
+        with replicas.client() as client:
+            answer = client.get(f"/static/{name}")
+        assert answer.status_code == 404
+        (line,) = replicas.lines_of(answer.headers["X-Request-ID"], "nginx")
+        assert line["nginx"]["upstream"]["status"] == ", ".join(["404"] * requests)
+
+
 def test_no_post_is_sent_twice(replicas):
     """Whatever happens to the replicas. By nginx's log, which has a time for each that was sent."""
     since = datetime.now(UTC).isoformat()

@@ -25,8 +25,9 @@ KEY = secrets.token_hex(32)
 # Variables the application reads; one set on this machine must not decide a test.
 OURS = """
 APP_COMMIT APP_ENV APP_VERSION FLASK_DEBUG GUNICORN_CMD_ARGS LOG_FORMAT LOG_LEVEL LOGSTASH_CA_FILE
-LOGSTASH_HOST LOGSTASH_PORT LOGSTASH_QUEUE_SIZE LOGSTASH_RESEND_SIZE LOGSTASH_TLS MAX_BODY_SIZE PORT
-PROXY_COUNT SCRIPT_NAME SECRET_KEY SECRET_KEY_FALLBACKS SECRET_KEY_FALLBACKS_FILE SECRET_KEY_FILE
+LOGSTASH_HOST LOGSTASH_PORT LOGSTASH_QUEUE_SIZE LOGSTASH_RESEND_SIZE LOGSTASH_TLS MAX_BODY_SIZE
+PEERS PORT PROXY_COUNT SCRIPT_NAME SECRET_KEY SECRET_KEY_FALLBACKS SECRET_KEY_FALLBACKS_FILE
+SECRET_KEY_FILE
 SERVER_NAME SERVICE_NAME WEB_CONCURRENCY WEB_THREADS
 """
 
@@ -141,10 +142,12 @@ class Server:
         raise AssertionError(self.out.read_text() + self.err.read_text())
 
     def get(self, path, **headers):
-        url = f"http://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with self.open(path, **headers) as answer:
             return answer.read()
+
+    def open(self, path, **headers):
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10)
 
     def lines(self):
         return [json.loads(line) for line in self.out.read_text().splitlines()]

@@ -1,0 +1,90 @@
+"""A page and its files fit, over releases, updates and the way back.
+
+tests/stack/test_release.py has one release and the way back.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from clone import Clone, wait_until
+from nodes import Deployment, base_image, machines, stands_in
+from releases import OpenPages, other_style
+
+
+def test_three_releases_in_a_row_leave_pages_whole(stack):
+    """The third copies the first one's files from the second, which has copied them."""
+    pages = OpenPages(stack)
+    for version in ("first", "second", "third"):
+        with other_style(stack, version):
+            stack.make("release")
+        pages.load()
+    stack.make("release-rollback")
+    pages.load()
+    assert len([name for name in pages.files if name.endswith(".css")]) == 3
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one-node", "three-nodes"])
+def site(request, stack, tmp_path_factory) -> Iterator[Deployment]:
+    with machines(stack, request.param) as swarm:
+        settings = {}
+        if request.param > 1:
+            swarm.join()
+            settings = {"IMAGES": swarm.images}
+        swarm.load("node1", *(base_image(stack, service) for service in ("app", "nginx")))
+        site = Deployment(
+            tmp_path_factory.mktemp("clone") / "site",
+            swarm,
+            UPDATE_MONITOR="5s",
+            BASE_IMAGES="debian" if stands_in(stack) else "registry",
+            **settings,
+        )
+        site.run("git", "init", "--quiet")
+        site.commit("One")
+        site.make("swarm")
+        site.make("deploy")
+        yield site
+
+
+@contextmanager
+def loading(site: Clone) -> Iterator[OpenPages]:
+    """All the time; while nginx is replaced, connections are refused."""
+    pages, stop, problems, loaded = OpenPages(site), threading.Event(), [], []
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                loaded.append(pages.load())
+            except httpx.TransportError:
+                pass
+            except Exception as error:
+                problems.append(repr(error))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield pages
+        # After the change as well.
+        number = len(loaded)
+        wait_until(lambda: len(loaded) > number + 2, 20, "pages")
+    finally:
+        stop.set()
+        thread.join()
+    print(f"{len(loaded)} times, {len(pages.files)} files, {len(problems)} problems")
+    assert problems == []
+
+
+@pytest.mark.parametrize("nginx", ["that-stays", "that-changes"])
+def test_an_update_and_a_rollback_leave_pages_whole(site, nginx):
+    before = site.run("git", "describe", "--always").stdout.strip()
+    settings = {"NGINX_VERSION": before} if nginx == "that-stays" else {}
+    with loading(site) as pages:
+        files = pages.load()
+        with other_style(site, nginx):
+            site.commit(nginx)
+            site.make("deploy", **settings)
+        assert pages.load() != files
+        site.make("rollback")
+        assert pages.load() == files
