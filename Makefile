@@ -105,9 +105,13 @@ bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of 
 dashboards: $(VENV)/ready ## write the dashboards again that prometheus/grafana/dashboards.py describes
 	@python prometheus/grafana/dashboards.py
 
-requirements: $(VENV)/ready ## lock the Python dependencies again
+requirements: $(VENV)/bin/uv ## lock the Python dependencies again
 	@scripts/lock.sh
 
 # The tools of lint and tests, in an environment of their own.
 $(VENV)/ready: tests/requirements.txt app/requirements.txt
 	@scripts/venv.sh $(VENV)
+
+# There even if the lock is incomplete, because `make requirements` completes it.
+$(VENV)/bin/uv:
+	@scripts/venv.sh $(VENV) || [ -x $@ ]

@@ -14,10 +14,10 @@ rm -rf "$1"
 # Where bash found python3 above may have been in there.
 hash -r
 python3 -m venv "$1"
-# --no-deps: pip before 26 resolves a package with an extra, such as coverage[toml], again although it is
-# locked, finds a newer release on the index, and refuses it because the lock has no hash of that. `pip check`
-# then shows that the lock is complete.
+# --no-deps: pip before 23.3, which Python 3.11 and 3.12 bring, resolves a locked package with an extra,
+# such as coverage[toml], again. It finds a newer release on the index and refuses that for want of a hash.
 "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
   -r app/requirements.txt -r tests/requirements.txt
-"$1/bin/pip" --quiet check
+problems=$("$1/bin/pip" check) ||
+  die "the locks are incomplete: ${problems%%$'\n'*}" 'make requirements'
 touch "$1/ready"

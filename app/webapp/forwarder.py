@@ -13,6 +13,7 @@ system fills up, the oldest lines are given up, counted and reported, as in ship
 
 import collections
 import ctypes
+import errno
 import hashlib
 import json
 import logging
@@ -89,11 +90,14 @@ class Tail:
         if self.file is None:
             try:
                 self.file = os.open(self.path, os.O_RDWR)
+                # Before the search for data: what nginx writes after that comes behind it.
+                self.begin = self.end = os.fstat(self.file).st_size
                 self.begin = self.end = os.lseek(self.file, 0, os.SEEK_DATA)
             except FileNotFoundError:
                 return  # nginx has not been there yet
-            except OSError:  # ENXIO: nothing but a hole
-                self.begin = self.end = os.lseek(self.file, 0, os.SEEK_END)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # nothing but a hole
+                    raise
         if os.fstat(self.file).st_size < self.end:  # emptied by somebody
             self.begin = self.end = self.lines = 0
         data = os.pread(self.file, MOST_AT_ONCE, self.end)

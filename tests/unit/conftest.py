@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import hypothesis
 import pytest
 from receiver import Receiver
 
@@ -21,6 +22,10 @@ sys.path.insert(0, str(APP))
 from webapp import create_app, logs, shipping  # noqa: E402
 
 KEY = secrets.token_hex(32)
+
+# Without a deadline for each example, which a busy machine misses.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 # Variables the application reads; one set on this machine must not decide a test.
 OURS = """

@@ -324,6 +324,25 @@ def test_a_forwarder_of_files_that_are_empty_but_for_a_hole(nginx, folder, recei
     assert len(receiver.ids) == 1
 
 
+def test_a_line_written_during_the_first_look_is_found(nginx, folder, monkeypatch):
+    """After the search for data has found none."""
+    lseek = os.lseek
+
+    def then_write(*where):
+        patch.undo()
+        try:
+            return lseek(*where)
+        finally:
+            os.write(nginx.access, lines(0, 1))
+
+    tail = forwarder.Tail(folder / "access.log", 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lseek", then_write)
+        tail.look()
+    tail.look()
+    assert tail.lines == 1
+
+
 def test_what_is_given_up_takes_no_room(nginx, folder):
     """Though it ends within pages, again and again."""
     os.write(nginx.access, lines(0, 20_000))

@@ -94,7 +94,7 @@ def test_sigterm_lets_a_slow_request_finish(server):
 )
 def test_bad_settings_are_one_line_and_exit_code_78(serve, variables):
     server = serve(**variables)
-    assert server.process.wait(timeout=10) == 78
+    assert server.process.wait(timeout=60) == 78
     (line,) = server.err.read_text().splitlines()
     assert line.startswith(f"webapp: {list(variables)[-1]}: ")
     assert server.out.read_text() == ""

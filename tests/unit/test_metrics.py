@@ -124,9 +124,10 @@ def read_from(server):
 
 
 def folder_of(server):
-    """Where the workers of the server keep their metrics: files that they have mapped."""
-    maps = Path(f"/proc/{workers(server)[0]}/maps").read_text()
-    return Path(re.search(r"(\S+/metrics-\w+)/", maps)[1])
+    """Where the workers of the server keep their metrics: files that they map as they start."""
+    maps = Path(f"/proc/{workers(server)[0]}/maps")
+    found = wait_until(lambda: re.search(r"(\S+/metrics-\w+)/", maps.read_text()), 60, "files")
+    return Path(found[1])
 
 
 def test_workers_come_and_go_and_nothing_is_lost(serve):
