@@ -29,6 +29,9 @@ def main() -> None:
         say("no Docker engine answers: containers, volumes and images were not looked for")
     for name in GENERATED:
         path = ROOT / name
+        if path.is_symlink():
+            # A person made it: nothing here makes links.
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -71,10 +74,12 @@ def remove_made_secrets() -> None:
     for line in notes.read_text().splitlines():
         digest, name = line.split(maxsplit=1)
         file = ROOT / name
-        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == digest:
+        if file.is_symlink() or not file.exists():
+            continue
+        if hashlib.sha256(file.read_bytes()).hexdigest() == digest:
             file.unlink()
     notes.unlink()
-    if not any(notes.parent.iterdir()):
+    if not any(notes.parent.iterdir()) and not notes.parent.is_symlink():
         notes.parent.rmdir()
 
 

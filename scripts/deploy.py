@@ -326,12 +326,19 @@ def secrets(variables: dict[str, str], nginx: str) -> dict[str, str]:
     files["CERTIFICATE_KEY_HASH"] = f"{folder}/privkey.pem"
     hashes = {}
     for name, file in files.items():
+        of_certificate = name.startswith("CERTIFICATE_")
         try:
             content = (ROOT / file).read_bytes()
         except OSError as error:
-            die(f"{file} cannot be read ({error.strerror})", "CERTIFICATES in .env.example")
+            die(
+                f"{file} cannot be read ({error.strerror})",
+                "docs/certificates.md" if of_certificate else f"ls -l {file}; make secrets",
+            )
         if not content:
-            die(f"{file} is empty, and Swarm has no empty secrets", f"echo > {file}")
+            die(
+                f"{file} is empty, and Swarm has no empty secrets",
+                "docs/certificates.md" if of_certificate else f"echo > {file}",
+            )
         hashes[name] = digest(content)
     return {"CERTIFICATES": folder, **hashes}
 

@@ -64,6 +64,16 @@ def line_ends() -> Iterator[Problem]:
         )
 
 
+def dotenv() -> Iterator[Problem]:
+    """Compose would take the default of every setting, without a word."""
+    file = ROOT / ".env"
+    if file.is_symlink() and not file.exists():
+        yield Problem(
+            f".env is a link to {file.readlink()}, which does not exist",
+            "mount or restore what it leads to, or: rm .env",
+        )
+
+
 def remembered_rooms() -> Iterator[Problem]:
     gone = rooms.missing()
     if gone:
@@ -179,6 +189,34 @@ def holder(port: int) -> str:
     return f" by container {answer.stdout.strip()}" if answer.stdout.strip() else ""
 
 
+def certificates() -> Iterator[Problem]:
+    """nginx's container sees the folder that CERTIFICATES names, and nothing outside of it."""
+    for mount in compose.config()["services"]["nginx"].get("volumes", []):
+        if mount["target"] != "/etc/nginx/certificates" or mount["type"] != "bind":
+            continue
+        folder = Path(mount["source"])
+        try:
+            if not (compose.engine_is_local() and folder.stat()):
+                continue
+        except PermissionError:
+            # The container's user may still enter it.
+            continue
+        except OSError as error:
+            yield Problem(
+                f"CERTIFICATES: {folder}: {error.strerror}",
+                "put fullchain.pem and privkey.pem there, or leave CERTIFICATES empty",
+            )
+            continue
+        for file in ("fullchain.pem", "privkey.pem"):
+            target = Path(os.path.realpath(folder / file))
+            if not target.is_relative_to(os.path.realpath(folder)):
+                yield Problem(
+                    f"CERTIFICATES: {folder / file} is a link to {target}, outside of that folder",
+                    "copy both files into a folder of their own; certbot: docs/certificates.md",
+                )
+                break
+
+
 def disk() -> Iterator[Problem]:
     root = compose.engine_info()["DockerRootDir"]
     if not compose.engine_is_local() or not Path(root).exists():
@@ -255,9 +293,9 @@ def registry() -> Iterator[Problem]:
 
 
 # Each group needs the one before it to be without problems.
-BEFORE_ENGINE = [[line_ends, remembered_rooms]]
+BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
-GROUPS = [*BEFORE_BUILD, [images], [ports, disk, memory, programs, kernel, registry]]
+GROUPS = [*BEFORE_BUILD, [images], [ports, certificates, disk, memory, programs, kernel, registry]]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

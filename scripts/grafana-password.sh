@@ -7,6 +7,9 @@ cd "$(dirname "$0")/.."
 
 readonly FILE=secrets/grafana_password OLD=secrets/grafana_password.old
 
+[ ! -L "$FILE" ] || die "$FILE is a link to $(readlink "$FILE"), which a new password would replace" \
+  'replace the link by a copy of the file'
+[ -s "$FILE" ] || die "there is no $FILE to replace" 'make secrets'
 [ -n "$(docker compose ps --quiet grafana 2>/dev/null)" ] ||
   die 'Grafana does not run, so it could not be told' 'make up WITH=monitoring'
 

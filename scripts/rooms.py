@@ -8,6 +8,9 @@ docker-compose.override.yml by itself, and so one that is there is named as well
 """
 
 import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
 
 import compose
 from compose import ROOT
@@ -33,13 +36,32 @@ def remember() -> None:
     names = os.environ["WITH"].split()
     files = compose_files(names, "make up WITH=")
     file = ROOT / ".env"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    before = file.read_text() if file.exists() else ""
+    lines = before.splitlines(keepends=True)
     kept = "".join(line for line in lines if not line.startswith(LINE))
     if names:
         kept += "" if kept.endswith("\n") or not kept else "\n"
         kept += f"{LINE}{os.pathsep.join(files)}\n"
-    if kept or file.exists():
-        file.write_text(kept)
+    if kept != before:
+        replace(file.resolve(), kept)
+
+
+def replace(file: Path, text: str) -> None:
+    """Write the whole file or, where that fails, leave the one that is there."""
+    new = file.with_name(f"{file.name}.new")
+    try:
+        new.touch(mode=0o600)
+        new.write_text(text)
+        if file.exists():
+            shutil.copymode(file, new)
+            with suppress(PermissionError):
+                os.chown(new, file.stat().st_uid, file.stat().st_gid)
+        else:
+            new.chmod(0o644)
+        new.replace(file)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        die(f"{file} cannot be written ({error.strerror})", "df -h; ls -l .env")
 
 
 def compose_files(names: list[str], without: str) -> list[str]:

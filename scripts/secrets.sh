@@ -7,14 +7,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
-mkdir -p secrets
-chmod 700 secrets
+# is_there FILE: a link that leads nowhere is not written over, since a mount may be missing.
+is_there() {
+  [ -e "$1" ] && return
+  [ ! -L "$1" ] || die "$1 is a link to $(readlink "$1"), which does not exist" \
+    'mount or restore what it leads to, or remove the link to have a new one made'
+  return 1
+}
 
 # make_secret NAME COMMAND…: writes what COMMAND prints to secrets/NAME, unless the file exists.
 make_secret() {
   local file=secrets/$1
   shift
-  [ -e "$file" ] && return
+  is_there "$file" && return
   "$@" >"$file.new"
   chmod 644 "$file.new"
   mv "$file.new" "$file"
@@ -48,7 +53,7 @@ extendedKeyUsage=serverAuth,clientAuth"
 make_certificates() {
   local name
   # Its key may be kept elsewhere.
-  if [ ! -e secrets/logging_ca ]; then
+  if ! is_there secrets/logging_ca; then
     make_secret logging_ca_key key
     make_secret logging_ca authority
   fi
@@ -59,6 +64,10 @@ make_certificates() {
       say "secrets/${name}_certificate ends within 30 days: logstash/README.md says how to renew it"
   done
 }
+
+# A folder that a link leads to keeps its mode.
+if ! is_there secrets; then mkdir secrets; fi
+[ -L secrets ] || chmod 700 secrets
 
 make_secret secret_key random
 # Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make

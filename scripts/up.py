@@ -2,6 +2,7 @@
 """`make up`: from a fresh clone to a stack that serves, in the order below."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -57,7 +58,9 @@ def start(services: list[str]) -> None:
     build_ = ["docker", "compose", "build", *services]
     if subprocess.run(build_, cwd=ROOT, check=False).returncode:  # noqa: S603
         die("an image cannot be built, Docker's words are above", "make doctor")
-    check_nginx()
+    recreated = would_be_recreated()
+    check_nginx(recreated)
+    check_app({*recreated, *changed})
     for service in changed:
         say(f"secrets have changed: starting {service} anew")
         run("docker", "compose", "rm", "--stop", "--force", service)
@@ -71,20 +74,41 @@ def start(services: list[str]) -> None:
         release.keep(old_image)
 
 
-def check_nginx() -> None:
-    """Let a new one try settings, files and certificate before the old one is stopped for it."""
-    plan = run("docker", "compose", "--dry-run", "up", "--detach", "--no-deps", "nginx")
-    if "Recreate" not in plan.stderr:
-        return
+def would_be_recreated() -> set[str]:
+    """Which of the core's services Compose would stop, to start another container."""
+    plan = run("docker", "compose", "--dry-run", "up", "--detach", "--no-deps", "nginx", "app")
+    return {*re.findall(r"[-_](nginx|app)[-_]\d+ +Recreate$", plan.stderr, re.MULTILINE)}
+
+
+def check_nginx(recreated: set[str]) -> None:
+    """Test settings, files and certificate in a container of their own, before the old one stops.
+
+    A certificate in a folder may have been replaced by one with which nginx would not start again.
+    """
+    if "nginx" in recreated or "/" in compose.setting("CERTIFICATES"):
+        check("nginx", ["nginx", "nginx", "-t", "-q"])
+
+
+def check_app(recreated: set[str]) -> None:
+    """Load settings and application, as each worker does, before the old container stops."""
+    if "app" in recreated:
+        # gunicorn ends a worker that takes longer to load than `timeout` (app/gunicorn.conf.py).
+        # Not as process 1, as which `timeout` fails.
+        command = "timeout --verbose 60 python serve.py --check-config || exit"
+        check("the new application", ["app", "sh", "-c", command])
+
+
+def check(what: str, command: list[str]) -> None:
+    """Run a service's command in a container like its own, which receives no requests."""
     trial = run(
-        *("docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "nginx"),
-        *("nginx", "-t", "-q"),
+        *("docker", "compose", "--progress=quiet", "run", "--rm", "--no-deps", "--no-TTY"),
+        *command,
     )
     if trial.returncode:
         show_log(trial.stdout + trial.stderr)
         die(
-            "nginx would not start, its last words are above; what runs is as it was",
-            "mend that, then: make up",
+            f"{what} would not start, its last words are above; what runs is as it was",
+            "fix that, then: make up",
         )
 
 

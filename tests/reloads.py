@@ -1,4 +1,6 @@
-"""nginx's reload under load, for `make test` and `make soak`."""
+"""nginx's reload, under load too, for `make test` and `make soak`."""
+
+import ssl
 
 from clone import Clone, wait_until
 from load import Load
@@ -13,3 +15,8 @@ def loses_nothing(stack: Clone, reloads: int) -> None:
         load.carry_on(1000)
     print(load.summary)
     assert load.failed == [], load.summary
+
+
+def served(stack: Clone) -> str:
+    """The certificate that nginx has loaded, as PEM."""
+    return ssl.get_server_certificate(("localhost", stack.https_port)).strip()

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes a self-signed certificate where there is none, and checks the one that is there.
 #
-# A pair that was made here is made anew when it has expired or is for other names. One that somebody
-# supplied is never touched: the issuer's name tells the two apart.
+# A pair that was made here is replaced when it has expired or is for other names. One that somebody
+# supplied is never touched: the issuer's name tells the two apart. Nor is a link, whatever it leads to.
 # Environment: SERVER_NAME, as 05-settings.envsh leaves it.
 set -eu
 
@@ -40,7 +40,7 @@ expired() { ! openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null; }
 
 make_pair() {
   [ -w "$folder" ] || die "$folder cannot be written by user $(id -u), and holds no certificate" \
-    "put fullchain.pem and privkey.pem there, or make it writable: chown $(id -u) FOLDER"
+    'put fullchain.pem and privkey.pem there, or leave CERTIFICATES empty for a self-signed pair'
   umask 077
   new=$(mktemp -d "$folder/.new.XXXXXX")
   trap 'rm -rf "$new"' EXIT
@@ -57,7 +57,17 @@ make_pair() {
   printf 'made a self-signed certificate for %s, valid for %s days: %s\n' "$SERVER_NAME" "$days" "$certificate" >&2
 }
 
+# The container sees only the folder that CERTIFICATES names: certbot's links lead out of it.
+check_link() {
+  if [ -L "$1" ] && [ ! -e "$1" ]; then
+    die "$1 is a link to $(readlink "$1"), which is not inside the folder that CERTIFICATES names" \
+      'copy both files into a folder of their own; certbot: docs/certificates.md'
+  fi
+}
+
 check_pair() {
+  check_link "$certificate"
+  check_link "$key"
   [ -e "$key" ] || die "$certificate is there, but $key is not" \
     'put the key that belongs to it there, or remove the certificate to have a self-signed pair made'
   [ -e "$certificate" ] || die "$key is there, but $certificate is not" \
@@ -78,12 +88,13 @@ check_pair() {
 }
 
 if [ ! -x "$folder" ]; then
-  die "$folder cannot be entered by user $(id -u)" "on the host: chown $(id -u) FOLDER"
-elif [ ! -e "$certificate" ] && [ ! -e "$key" ]; then
+  die "$folder cannot be entered by user $(id -u)" \
+    "on the host, if the folder is your own: chown $(id -u) FOLDER; if it is certbot's: docs/certificates.md"
+elif [ ! -e "$certificate" ] && [ ! -L "$certificate" ] && [ ! -e "$key" ] && [ ! -L "$key" ]; then
   make_pair
 else
   check_pair
-  if made_here && { expired || names_differ; }; then
+  if [ ! -L "$certificate" ] && [ ! -L "$key" ] && made_here && { expired || names_differ; }; then
     make_pair
   fi
 fi

@@ -122,6 +122,17 @@ def test_what_is_missing_or_wrong_is_said(site):
     assert "'on' is neither true nor false" in refused(site, OVERLAY_ENCRYPTION="on")
     assert "was made otherwise -> make undeploy" in refused(site, OVERLAY_ENCRYPTION="true")
     assert "made on the engine's machine only" in refused(site, CERTIFICATES="")
+    certificate = site.folder / "certificates/fullchain.pem"
+    good = certificate.read_text()
+    certificate.unlink()
+    certificate.symlink_to("../archive/fullchain1.pem")
+    line = "certificates/fullchain.pem cannot be read (No such file or directory) -> docs/certif"
+    assert line in refused(site)
+    assert certificate.is_symlink()
+    certificate.unlink()
+    certificate.write_text("")
+    assert "fullchain.pem is empty, and Swarm has no empty secrets -> docs/" in refused(site)
+    certificate.write_text(good)
     (site.folder / "secrets/secret_key_fallbacks").write_text("")
     said = refused(site)
     assert "Swarm has no empty secrets -> echo > secrets/secret_key_fallbacks" in said

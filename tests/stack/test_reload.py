@@ -1,12 +1,11 @@
 """`make reload`: a replaced certificate is loaded, a broken one refused, and no request lost."""
 
-import ssl
 from pathlib import Path
 
 import pytest
 from clone import wait_until
 from load import Load
-from reloads import loses_nothing
+from reloads import loses_nothing, served
 
 KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /tmp/new.key"
 PAIR = {
@@ -29,10 +28,6 @@ def pair(stack):
     for name, content in before.items():
         put(name, content)
     stack.make("reload")
-
-
-def served(stack) -> str:
-    return ssl.get_server_certificate(("localhost", stack.https_port)).strip()
 
 
 def test_a_replaced_certificate_is_loaded(stack, pair):

@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 from clone import Clone, wait_until
+from load import Load
 
 # A service that does nothing; process 1 is deaf to SIGTERM.
 SLEEP = "entrypoint: [sleep, infinity], stop_signal: KILL, healthcheck: {test: [CMD, 'true']}"
@@ -218,6 +219,30 @@ def test_what_has_a_secret_that_changed_is_started_anew_and_nothing_else(stack):
         stack.compose("rm", "--stop", "--force", "guest")
         overlay.unlink()
         secret.unlink()
+
+
+def test_an_application_that_would_not_start_replaces_nothing(stack):
+    """At build time root can write there; at run time the file system is read-only."""
+    source = stack.folder / "app/webapp/__init__.py"
+    original = source.read_text()
+    before = stack.inspect("app") + stack.inspect("nginx")
+    database = 'sqlite3.connect("/srv/site.db").execute("CREATE TABLE IF NOT EXISTS a (b)")'
+    source.write_text(f"{original}\n\nimport sqlite3\n\n{database}\n")
+    try:
+        with Load(stack) as load:
+            answer = stack.make("up", check=False)
+            load.carry_on(100)
+    finally:
+        source.write_text(original)
+    after = stack.inspect("app") + stack.inspect("nginx")
+    stack.make("up")
+    assert answer.returncode
+    assert "unable to open database file" in answer.stderr
+    assert "error: the new application would not start, its last words are above" in answer.stderr
+    assert load.failed == [], load.summary
+    assert [(it["Id"], it["State"]["StartedAt"]) for it in after] == [
+        (it["Id"], it["State"]["StartedAt"]) for it in before
+    ]
 
 
 def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
