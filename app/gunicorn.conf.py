@@ -5,6 +5,7 @@ mistake is one line and exit code 78, not a worker that dies again and again.
 """
 
 import os
+import resource
 import signal
 import sys
 
@@ -12,8 +13,8 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 
 import worker_slots  # noqa: E402
-from webapp import cpus, peer_files  # noqa: E402
-from webapp.config import from_environment  # noqa: E402
+from webapp import cpus, peer_files, pids  # noqa: E402
+from webapp.config import EX_CONFIG, from_environment  # noqa: E402
 
 # The file runs again on SIGHUP, and so the settings are read again.
 from_environment.cache_clear()
@@ -42,6 +43,21 @@ workers = settings["WEB_CONCURRENCY"] or min(max(cpus.available(), 2), 4)
 
 # Requests that wait for a database or another service at the same time, in each process.
 threads = settings["WEB_THREADS"]
+if problem := pids.problem(workers, threads, pids.limit()):
+    sys.stderr.write(f"{problem}\n")
+    raise SystemExit(EX_CONFIG)
+
+# Connections of nginx that a worker holds open, those of busy threads included: gunicorn keeps none
+# alive when there are not more than threads (gthread.py, max_keepalived; its default is 1000).
+worker_connections = 1000 + threads
+
+# A file for each of them, and two more for a busy thread (gthread's selector, an upload). Without a
+# file to open the worker ends, and Docker 29 lets a container begin with 1024.
+files = worker_connections + 2 * threads + 100
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if soft < files:
+    most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 # Longer than nginx keeps idle connections (60 s, keepalive_timeout in its upstream): otherwise
 # gunicorn closes one just as nginx sends a POST on it, which nginx must not repeat: 502.

@@ -2,7 +2,7 @@
 
 - Health checks and metrics need no free thread: two spare ones answer them.
 - A thread that waits for a slow reader does not count: in its place another one may run the
-  application, up to SENDERS of them. So WEB_THREADS bounds what runs, not what is being sent.
+  application, up to pids.SENDERS. So WEB_THREADS bounds what runs, not what is being sent.
 - A request that has waited LONGEST_WAIT for a thread gets 503 with Retry-After
   (webapp/overload.py), instead of being computed when nginx has already given it up.
 - A thread is stuck when it has been in the application's code for STUCK_AFTER without returning or
@@ -24,14 +24,12 @@ from functools import partial
 from threading import get_ident
 
 from gunicorn.workers import gthread
-from webapp import hosts, overload
+from webapp import hosts, overload, pids
 
 # Seconds. What has waited so long still has 20 of nginx's 30 (proxy_read_timeout).
 LONGEST_WAIT = 10
 # Seconds. Twice what nginx waits for an answer: nobody is there any more to get it.
 STUCK_AFTER = 60
-# Two workers have more than one client may hold (CONNECTION_LIMIT, 100). Each takes about 60 kB.
-SENDERS = 64
 # Seconds of sending after which a reader is slow.
 SLOW_AFTER = 1
 
@@ -52,7 +50,7 @@ class Worker(gthread.ThreadWorker):
         super().init_process()
 
     def get_thread_pool(self):
-        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + SENDERS)
+        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + pids.SENDERS)
 
     def load_wsgi(self):
         super().load_wsgi()
@@ -109,7 +107,7 @@ class Worker(gthread.ThreadWorker):
         if now - self.looked > 0.5:
             self.looked = now
             threads = list(self.threads.items())
-            self.sending = min(SENDERS, sum(thread.is_sending(now) for _, thread in threads))
+            self.sending = min(pids.SENDERS, sum(thread.is_sending(now) for _, thread in threads))
             self.begin_waiting()
             self.end_if_stuck([id for id, thread in threads if thread.is_stuck(now)])
 

@@ -88,8 +88,10 @@ def hello():
 
 @blueprint.post("/upload")
 def upload():
-    """Files of a multipart form, with their sizes; larger ones go to /tmp meanwhile."""
-    return {name: len(file.read()) for name, file in request.files.items()}
+    """Files of a multipart form, with their sizes; larger ones stay in /tmp for `ms`."""
+    sizes = {name: file.seek(0, os.SEEK_END) for name, file in request.files.items()}
+    time.sleep(bounded("ms", 0, LONGEST_MS) / 1000)
+    return sizes
 
 
 @blueprint.route("/work", methods=METHODS)

@@ -172,6 +172,17 @@ def test_clean_with_a_configuration_that_compose_refuses(clone):
     assert "eighty" in refusal(clone.make("clean", check=False))
 
 
+def test_setting_beyond_a_limit_replaces_nothing(stack):
+    """Also before a release and by `make doctor`."""
+    before = {service: stack.containers(service) for service in ("app", "nginx")}
+    for target in ("up", "release", "doctor"):
+        line = refusal(stack.make(target, check=False, WEB_THREADS="100"))
+        assert "2000m needed, APP_TMP is" in line
+        assert "APP_TMP=2000m, APP_MEMORY=" in line
+    assert {service: stack.containers(service) for service in before} == before
+    assert all(one["State"]["Running"] for name in before for one in stack.inspect(name))
+
+
 def test_room_that_does_not_exist(clone):
     assert "there is no room named kitchen" in refusal(
         clone.make("up", "WITH=kitchen", check=False)
@@ -240,6 +251,13 @@ SETTINGS = {
 def test_image_refuses_a_bad_setting(stack, name, value):
     options = [] if name == "SECRET_KEY_FILE" else ["--env", f"SECRET_KEY={'0123456789abcdef' * 3}"]
     assert_refused(stack, [*options, "--env", f"{name}={value}"], name)
+
+
+def test_image_refuses_threads_beyond_its_limit_of_processes(stack):
+    """Alone, where nobody has checked."""
+    options = ["--env", f"SECRET_KEY={'0123456789abcdef' * 3}", "--pids-limit=128"]
+    settings = ["--env", "WEB_CONCURRENCY=2", "--env", "WEB_THREADS=100"]
+    assert_refused(stack, options + settings, "set WEB_THREADS=55, or raise")
 
 
 def assert_refused(stack, options: list[str], name: str) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import re
+import resource
 import signal
+import socket
 import threading
 import time
 import urllib.error
 import uuid
+from contextlib import ExitStack
 
 import pytest
 from conftest import APP, KEY
@@ -119,6 +122,24 @@ def test_below_a_prefix_probes_stay_at_the_root(serve):
     while worker() == before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_few_open_files_are_raised_to_what_connections_need(serve):
+    """Docker 29 begins with 1024; without a file to open, a worker ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        server = serve(WEB_CONCURRENCY="1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server.wait()
+    with ExitStack() as connections:
+        for _ in range(200):
+            address = ("127.0.0.1", server.port)
+            connection = connections.enter_context(socket.create_connection(address, 10))
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200 OK" in connection.recv(1000)
+    assert "Too many open files" not in server.out.read_text()
 
 
 def test_gunicorn_keeps_connections_longer_than_nginx():
