@@ -38,6 +38,7 @@ INTERNAL = tuple(f"GET {path} ".encode() for path in sorted(hosts.INTERNAL_PATHS
 
 class Worker(gthread.ThreadWorker):
     def init_process(self):
+        self.senders = pids.senders(self.cfg.workers, self.cfg.threads, pids.limit())
         self.threads = {}  # by thread id
         self.spare_ids = set()
         self.spare = futures.ThreadPoolExecutor(
@@ -50,7 +51,7 @@ class Worker(gthread.ThreadWorker):
         super().init_process()
 
     def get_thread_pool(self):
-        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + pids.SENDERS)
+        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + self.senders)
 
     def load_wsgi(self):
         super().load_wsgi()
@@ -107,7 +108,7 @@ class Worker(gthread.ThreadWorker):
         if now - self.looked > 0.5:
             self.looked = now
             threads = list(self.threads.items())
-            self.sending = min(pids.SENDERS, sum(thread.is_sending(now) for _, thread in threads))
+            self.sending = min(self.senders, sum(thread.is_sending(now) for _, thread in threads))
             self.begin_waiting()
             self.end_if_stuck([id for id, thread in threads if thread.is_stuck(now)])
 

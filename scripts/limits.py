@@ -24,7 +24,7 @@ DEFAULTS = {
     "LOGSTASH_QUEUE_SIZE": 8 * MB,
     "LOGSTASH_RESEND_SIZE": MB,
 }
-BESIDE, OTHERS = 68, 9
+BESIDE, OTHERS = 4, 9
 
 # Memory. A process of the sample application: 28 MB (RssAnon), of which 16 MB are shared with the
 # master's at first. A busy thread. nginx itself. A connection to nginx that has sent the first
@@ -58,7 +58,7 @@ RULES = (
         "APP_MEMORY",
         lambda n: (
             (1 + n["WEB_CONCURRENCY"]) * PROCESS
-            + n["WEB_CONCURRENCY"] * (n["WEB_THREADS"] + BESIDE) * THREAD
+            + n["WEB_CONCURRENCY"] * n["WEB_THREADS"] * THREAD
             + n["WEB_CONCURRENCY"]
             * n["LOGGING"]
             * (n["LOGSTASH_QUEUE_SIZE"] + n["LOGSTASH_RESEND_SIZE"])

@@ -6,12 +6,12 @@ they are busiest.
 
 from pathlib import Path
 
-# Threads of a worker that may wait for slow readers (worker.py). Two workers have more of them than one
-# client may hold (CONNECTION_LIMIT, 100).
+# Threads of a worker beside those for requests: its own, the one that sends log lines to Logstash
+# (shipping.py), and two spare ones (worker.py).
+BESIDE = 4
+# Threads of a worker that may wait for slow readers (worker.py), where there is room for them. Two
+# workers have more of them than one client may hold (CONNECTION_LIMIT, 100).
 SENDERS = 64
-# Threads of a worker beside those for requests: these, its own, the one that sends log lines to
-# Logstash (shipping.py), and two spare ones (worker.py).
-BESIDE = SENDERS + 4
 # gunicorn's master, health checks, and commands that somebody runs in the container.
 OTHERS = 9
 
@@ -30,6 +30,11 @@ def limit(cgroup="/sys/fs/cgroup"):
         except (OSError, ValueError):
             continue
     return None
+
+
+def senders(workers, threads, most):
+    """For each worker: SENDERS, or what is left of the limit `most`."""
+    return SENDERS if most is None else min(SENDERS, (most - needed(workers, threads)) // workers)
 
 
 def problem(workers, threads, most):

@@ -308,3 +308,9 @@ def test_the_time_outs_hold_in_a_swarm_as_well():
     here, there = ((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-stack.yml"))
     grace = re.compile(r"^ +stop_grace_period: (\d+s)$", re.MULTILINE)
     assert {*grace.findall(here)} == {*grace.findall(there)}
+
+
+def test_threads_for_slow_readers_take_what_is_left():
+    assert pids.senders(2, 4, None) == pids.senders(2, 4, 512) == 64
+    assert pids.senders(2, 4, pids.needed(2, 4) + 20) == 10
+    assert pids.senders(2, 4, pids.needed(2, 4)) == 0
