@@ -78,12 +78,15 @@ def main(host, port, folder):
             connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT)
             # This container does not listen yet, another one may be stopping: on to the next.
             with contextlib.suppress(Exception):
-                room = copy(connection, folder, room)
+                for size in copy(connection, folder):
+                    room -= size
+                    if room < LARGEST_FILE + PAGE:
+                        return
             connection.close()
 
 
-def copy(connection, folder, room):
-    """Copy one peer's files; return how many bytes of the room are left."""
+def copy(connection, folder):
+    """Copy one peer's files; yield how many bytes of memory each takes."""
     listed = json.loads(get(connection, PATH))
     for name, age in sorted(listed.items(), key=lambda item: item[1]):
         match, path, seen = NAME.fullmatch(name), os.path.join(folder, name), time.time() - age
@@ -98,13 +101,10 @@ def copy(connection, folder, room):
             with open(f"{folder}.part", "wb") as file:
                 file.write(content)
             os.replace(f"{folder}.part", path)
-            room -= len(content) + PAGE
-        elif os.stat(path).st_mtime >= seen:
-            continue
-        os.utime(path, (seen, seen))
-        if room < LARGEST_FILE + PAGE:
-            break
-    return room
+            os.utime(path, (seen, seen))
+            yield len(content) + PAGE
+        elif os.stat(path).st_mtime < seen:
+            os.utime(path, (seen, seen))
 
 
 def get(connection, path):
