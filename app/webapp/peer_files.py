@@ -25,9 +25,10 @@ import urllib.parse
 # Not passed by nginx (internals.conf). A JSON object: for each hashed name, how many seconds ago a
 # container had it from its image. 0: this one has.
 PATH = "/hashed-files"
-# Copies older than this are not copied again: pages are used for about two minutes, and a release
-# takes some more. Without, each version would have the files of all before it.
-LIFETIME = 300  # seconds
+# Copies older than this are not copied again: each version would have the files of all before it.
+# Pages are used for about two minutes after the switch, which may come three after the copying
+# (READY_WITHIN in scripts/release.py, stop_grace_period); and as much again for a busy machine.
+LIFETIME = 600  # seconds
 PEER_TIMEOUT = 1  # seconds, for each read
 TIMEOUT = 5  # seconds, for all peers; the health check's start-period is 30 (Dockerfile)
 LARGEST_FILE = 1_000_000  # bytes, as in nginx's cache (cache.conf)

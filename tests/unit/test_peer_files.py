@@ -128,13 +128,13 @@ def test_what_the_image_has_is_not_copied(peer, copies, tmp_path, monkeypatch):
     assert copies(peer(files)) == {named(b"other"): b"other"}
 
 
-def test_a_copy_is_passed_on_for_five_minutes(peer, copies):
+def test_a_copy_is_passed_on_for_ten_minutes(peer, copies):
     """From its last container's end on, however many versions have copied it."""
     young, old = named(b"young"), named(b"old")
     files = {young: b"young", old: b"old"}
-    first = peer(files, {young: 290, old: 301})
+    first = peer(files, {young: 590, old: 601})
     assert copies(first) == {young: b"young"}
-    assert 290 <= peer_files.ages()[young] < 300
+    assert 590 <= peer_files.ages()[young] < 600
     # Another one has it from its image, and yet another one has not.
     copies(peer(files, {young: 10}))
     copies(peer(files, {young: 200}))
