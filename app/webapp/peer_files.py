@@ -25,9 +25,10 @@ import urllib.parse
 # Not passed by nginx (internals.conf). A JSON object: for each hashed name, how many seconds ago a
 # container had it from its image. 0: this one has.
 PATH = "/hashed-files"
-# Copies older than this are not copied again: pages are used for about two minutes, and a release
-# takes some more. Without, each version would have the files of all before it.
-LIFETIME = 300  # seconds
+# Copies older than this are not copied again: each version would have the files of all before it.
+# Pages are used for about two minutes after the switch, which may come three after the copying
+# (READY_WITHIN in scripts/release.py, stop_grace_period); and as much again for a busy machine.
+LIFETIME = 600  # seconds
 PEER_TIMEOUT = 1  # seconds, for each read
 TIMEOUT = 5  # seconds, for all peers; the health check's start-period is 30 (Dockerfile)
 LARGEST_FILE = 1_000_000  # bytes, as in nginx's cache (cache.conf)
@@ -78,12 +79,15 @@ def main(host, port, prefix, folder):
             connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT)
             # This container does not listen yet, another one may be stopping: on to the next.
             with contextlib.suppress(Exception):
-                room = copy(connection, prefix, folder, room)
+                for size in copy(connection, prefix, folder):
+                    room -= size
+                    if room < LARGEST_FILE + PAGE:
+                        return
             connection.close()
 
 
-def copy(connection, prefix, folder, room):
-    """Copy one peer's files; return how many bytes of the room are left."""
+def copy(connection, prefix, folder):
+    """Copy one peer's files; yield how many bytes of memory each takes."""
     listed = json.loads(get(connection, PATH))
     for name, age in sorted(listed.items(), key=lambda item: item[1]):
         match, path, seen = NAME.fullmatch(name), os.path.join(folder, name), time.time() - age
@@ -98,13 +102,10 @@ def copy(connection, prefix, folder, room):
             with open(f"{folder}.part", "wb") as file:
                 file.write(content)
             os.replace(f"{folder}.part", path)
-            room -= len(content) + PAGE
-        elif os.stat(path).st_mtime >= seen:
-            continue
-        os.utime(path, (seen, seen))
-        if room < LARGEST_FILE + PAGE:
-            break
-    return room
+            os.utime(path, (seen, seen))
+            yield len(content) + PAGE
+        elif os.stat(path).st_mtime < seen:
+            os.utime(path, (seen, seen))
 
 
 def get(connection, path):

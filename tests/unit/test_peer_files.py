@@ -23,14 +23,17 @@ def named(content, name="page", extension="css"):
 
 
 class Peer(ThreadingHTTPServer):
-    """It lists `ages` and serves `files`, both by name; `asked`: the paths so far."""
+    """It lists `ages` and serves `files`, both by name; `asked`: the paths so far.
+
+    Of what is no file, it closes the connection.
+    """
 
     daemon_threads = True
 
-    def __init__(self, files, ages=None):
+    def __init__(self, files, ages=None, address=("127.0.0.1", 0)):
         self.files, self.asked = files, []
         self.ages = dict.fromkeys(files, 0) if ages is None else ages
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(address, Handler)
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
@@ -41,8 +44,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         if self.path == peer_files.PATH:
             content = json.dumps(self.server.ages).encode()
+        elif (name := self.path.removeprefix("/static/")) in self.server.files:
+            content = self.server.files[name]
         else:
-            content = self.server.files[self.path.removeprefix("/static/")]
+            self.close_connection = True
+            return
         self.send_response(200)
         self.send_header("Content-Length", len(content))
         self.end_headers()
@@ -122,13 +128,13 @@ def test_what_the_image_has_is_not_copied(peer, copies, tmp_path, monkeypatch):
     assert copies(peer(files)) == {named(b"other"): b"other"}
 
 
-def test_a_copy_is_passed_on_for_five_minutes(peer, copies):
+def test_a_copy_is_passed_on_for_ten_minutes(peer, copies):
     """From its last container's end on, however many versions have copied it."""
     young, old = named(b"young"), named(b"old")
     files = {young: b"young", old: b"old"}
-    first = peer(files, {young: 290, old: 301})
+    first = peer(files, {young: 590, old: 601})
     assert copies(first) == {young: b"young"}
-    assert 290 <= peer_files.ages()[young] < 300
+    assert 590 <= peer_files.ages()[young] < 600
     # Another one has it from its image, and yet another one has not.
     copies(peer(files, {young: 10}))
     copies(peer(files, {young: 200}))
@@ -147,6 +153,26 @@ def test_size_of_each_and_of_all_is_bounded(peer, copies, monkeypatch):
     assert copies(peer(many, ages)).keys() - files.keys() == {*[*many][-4:]}
 
 
+def test_peers_that_fail_halfway_share_the_bound(peer, monkeypatch, tmp_path):
+    monkeypatch.setattr(peer_files, "LARGEST_FILE", 10_000)
+    monkeypatch.setattr(peer_files, "ALL_FILES", 50_000)
+    port, addresses = 0, ("127.0.0.1", "127.0.0.2")
+    for address in addresses:
+        files = {
+            named(content): content
+            for content in (b"%s%5000d" % (address.encode(), n) for n in range(3))
+        }
+        ages = dict.fromkeys(files, 0) | {named(b"missing"): 1}
+        port = peer(files, ages, (address, port)).server_port
+    found = [socket.getaddrinfo(address, port)[0] for address in addresses]
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *of, **how: found if of[0] == "app" else real(*of, **how)
+    )
+    peer_files.main("app", port, str(tmp_path))
+    assert len([*tmp_path.iterdir()]) == 4
+
+
 def test_a_peer_that_is_no_peer_is_passed_over(peer, copies):
     for ages in (None, [], "", {"x": "y"}, {named(b"x"): None}):
         assert copies(peer({}, ages)) == {}
@@ -156,7 +182,8 @@ def test_a_peer_that_hangs_is_left_after_a_second(copies):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begin = time.monotonic()
         peer_files.main("127.0.0.1", silent.getsockname()[1], "", peer_files.folder)
-    assert time.monotonic() - begin < 2
+    # And a busy machine.
+    assert time.monotonic() - begin < 5
 
 
 def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
@@ -176,10 +203,11 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
         thread.start()
         begin = time.monotonic()
         peer_files.fetch("127.0.0.1", slow.getsockname()[1], "", logging.getLogger("test"))
-        assert 1 <= time.monotonic() - begin < 2
+        taken = time.monotonic() - begin
     stop.set()
     thread.join()
     peer_files.remove()
+    assert 1 <= taken < 5
     assert "hashed files of other versions may be missing" in caplog.text
 
 
