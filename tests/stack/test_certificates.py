@@ -123,6 +123,7 @@ def test_a_pair_made_here_is_not_replaced_over_a_link(stack, supplied):
         (supplied / name).symlink_to(f"kept/{name}")
     before = contents(inside)
     assert start(stack, supplied, "other.example").returncode == 0
+    assert all((supplied / name).is_symlink() for name in NAMES)
     assert contents(inside) == before
     for name in NAMES:
         (supplied / name).unlink()
