@@ -51,6 +51,9 @@ def test_the_root_leads_to_the_start_page(client, path):
 
 def test_errors_of_nginx_lead_to_the_start_page(client):
     assert links(client.request("FOOBAR", "/shop/").text) == {"/shop/"}
+
+
+def test_errors_of_nginx_are_json_below_api(client):
     answer = client.request("FOOBAR", "/shop/api/request", headers={"Accept": "*/*"})
     assert json.loads(answer.text)["status"] == 405
 
