@@ -169,7 +169,7 @@ def test_peers_that_fail_halfway_share_the_bound(peer, monkeypatch, tmp_path):
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda *of, **how: found if of[0] == "app" else real(*of, **how)
     )
-    peer_files.main("app", port, str(tmp_path))
+    peer_files.main("app", port, "", str(tmp_path))
     assert len([*tmp_path.iterdir()]) == 4
 
 
