@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Collection
+from pathlib import Path
 
 import build
 import compose
 import doctor
+import limits
 import rooms
 import swarm
 from compose import ROOT, last_words, run
@@ -49,6 +51,7 @@ def main() -> None:
     require_names(swarm.stack_name(), images)
     require_key()
     room_files = choose_rooms()
+    require_limits([STACK_FILE, *room_files], variables)
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     tags = versions(variables, made_of(all_))
     left_out = provide({name: f"{images}/{name}:{tag}" for name, tag in tags.items()}, variables)
@@ -145,6 +148,19 @@ def place(room: str) -> str:
             f"docker node update --label-add {room}=true {this}",
         )
     return [*labelled, *nodes][0]
+
+
+def require_limits(files: list[str], variables: dict[str, str]) -> None:
+    """With the stack's own sizes; what is not known yet, such as images' tags, does not matter."""
+    texts = (Path(ROOT, file).read_text(encoding="utf-8") for file in files)
+    unknown = {name: "unknown" for text in texts for name in re.findall(r"\$\{(\w+):\?", text)}
+    named = [f"--file={file}" for file in files]
+    command = ["docker", "compose", *named, "config", "--format=json"]
+    answer = run(*command, env={**os.environ, **unknown, **variables})
+    if answer.returncode:
+        die(f"{' '.join(files)}: {last_words(answer)}", "mend .env")
+    if found := limits.problem(json.loads(answer.stdout), in_swarm=True):
+        die(*found)
 
 
 def services_in(*files: str) -> set[str]:

@@ -7,6 +7,7 @@ from running.
 """
 
 import errno
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import build
 import compose
+import limits
 import rooms
 from compose import ROOT, run
 
@@ -114,6 +116,12 @@ def configuration() -> Iterator[Problem]:
         yield Problem(f"Compose refuses the configuration: {error}", "mend .env or the named file")
 
 
+def settings() -> Iterator[Problem]:
+    """No setting needs more than another one allows."""
+    if found := limits.problem(compose.config()):
+        yield Problem(*found)
+
+
 def images() -> Iterator[Problem]:
     """A base image without a stand-in can be had, if the others cannot do without its service.
 
@@ -184,7 +192,12 @@ def disk() -> Iterator[Problem]:
     if not compose.engine_is_local() or not Path(root).exists():
         return
     gigabytes = shutil.disk_usage(root).free / 1e9
-    needed = NEEDED_DISK_GB + sum(int(gb) for _, gb in needs("disk-gb"))
+    # What runs has its data there already.
+    ours = run("docker", "compose", "ps", "--services").stdout.split()
+    needed = NEEDED_DISK_GB + sum(
+        [int(gb) for name, gb in needs("disk-gb") if name not in ours]
+        + [math.ceil(limits.size(it, 0) / 1e9) for name, it in needs("disk") if name not in ours]
+    )
     if gigabytes < needed:
         yield Problem(
             f"{gigabytes:.1f} GB free in {root}, {needed} GB are needed",
@@ -257,7 +270,8 @@ def registry() -> Iterator[Problem]:
 # Each group needs the one before it to be without problems.
 BEFORE_ENGINE = [[line_ends, remembered_rooms]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
-GROUPS = [*BEFORE_BUILD, [images], [ports, disk, memory, programs, kernel, registry]]
+BEFORE_START = [*BEFORE_BUILD, [settings]]
+GROUPS = [*BEFORE_START, [images], [ports, disk, memory, programs, kernel, registry]]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

@@ -30,7 +30,7 @@ def main() -> None:
     hear_signals()
     back = sys.argv[1:] == ["back"]
     # The way back takes neither a registry nor room on the disk.
-    doctor.require(doctor.BEFORE_BUILD if back else doctor.GROUPS)
+    doctor.require(doctor.BEFORE_START if back else doctor.GROUPS)
     old, nginx = containers(), containers(service="nginx")
     if not old or not nginx:
         die("the stack is not running, so there is nothing to replace", "make up")

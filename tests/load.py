@@ -13,8 +13,8 @@ from clone import Clone, wait_until
 LIMITS = {
     "RATE_LIMIT": "100000",
     "RATE_BURST": "10000",
-    "CONNECTION_LIMIT": "5000",
-    "UPLOAD_LIMIT": "5000",
+    "CONNECTION_LIMIT": "2000",
+    "UPLOAD_LIMIT": "25",
 }
 
 

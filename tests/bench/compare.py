@@ -52,7 +52,7 @@ class Ours(Clone):
             "RATE_LIMIT": "100000",
             "RATE_BURST": "1000",
             "CONNECTION_LIMIT": "1000",
-            "UPLOAD_LIMIT": "1000",
+            "UPLOAD_LIMIT": "25",
         }
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")

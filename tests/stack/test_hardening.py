@@ -5,6 +5,8 @@ import re
 import pytest
 
 SERVICES = {"app": 10001, "nginx": 101}
+MEMORY = {"app": 512 * 1024**2, "nginx": 1024**3}
+PROCESSES = {"app": 512, "nginx": 64}
 
 
 def status(stack, service: str) -> dict[str, str]:
@@ -39,9 +41,9 @@ def test_root_file_system_is_read_only(stack, service):
 def test_limits_are_in_force(stack, service):
     for container in stack.inspect(service):
         host = container["HostConfig"]
-        assert host["Memory"] == 512 * 1024**2
+        assert host["Memory"] == MEMORY[service]
         assert host["CpuQuota"] == 200_000
-        assert 0 < host["PidsLimit"] <= 128
+        assert host["PidsLimit"] == PROCESSES[service]
         assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
         assert host["RestartPolicy"]["Name"] == "unless-stopped"
         assert not host["Privileged"]
@@ -53,7 +55,7 @@ def test_memory_limit_is_the_kernels(stack, service):
     # Version 2 of cgroups, or version 1.
     files = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
     limit = stack.execute(service, "sh", "-c", f"cat {files} 2>/dev/null", check=False)
-    assert int(limit) == 512 * 1024**2
+    assert int(limit) == MEMORY[service]
 
 
 def test_only_nginx_publishes_ports(stack):

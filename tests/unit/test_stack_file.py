@@ -17,6 +17,7 @@ DIFFERENCES = {
     "scale": "Swarm has deploy.replicas; three, so that one can be missing",
     "deploy": "updates and rollbacks are Swarm's",
     "cpu_quota": "Swarm counts CPUs, and puts no task on a node with fewer; so one and not two",
+    "pids_limit": "Swarm takes no variable there; the same number (test_limits.py)",
     "ports": "host mode, for the visitor's address; 80 and 443, which visitors type",
     "environment.HTTPS_PORT": "443, which visitors type",
     "environment.SERVICE_NAME": "the environment need not have the name",
