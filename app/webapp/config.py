@@ -224,6 +224,7 @@ def load(environ):
         "PEERS": read.host("PEERS"),
         "PORT": read.number("PORT", 8000, 1, 65535),
         "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
+        "X_ACCEL_REDIRECT": read.choice("X_ACCEL_REDIRECT", ("off", "on"), "off") == "on",
         "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),
         "WEB_THREADS": read.number("WEB_THREADS", 4, 1, 1024),
         "ROOMS": rooms(environ),

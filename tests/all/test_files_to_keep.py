@@ -1,12 +1,23 @@
-"""The recipe "Files to keep" of docs/fork.md, followed word for word in a clone."""
+"""The recipes "Files to keep" and "Large downloads" of docs/fork.md, word for word in a clone."""
 
+import hashlib
+import random
 import re
 import subprocess
+import textwrap
+from contextlib import ExitStack
 
+import headers
+import load
 import pytest
 from clone import ROOT, Clone, leftovers
+from raw import connect
 
-RECIPE = (ROOT / "docs/fork.md").read_text().partition("**Files to keep")[2].partition("\n\n**")[0]
+FORK = (ROOT / "docs/fork.md").read_text()
+RECIPE, DOWNLOADS = (
+    FORK.partition(f"\n**{title}")[2].partition("\n\n**")[0]
+    for title in ("Files to keep", "Large downloads")
+)
 
 WRITE = """
 import sqlite3
@@ -40,12 +51,20 @@ def with_lines(text: str, lines: str) -> str:
     return text
 
 
+def blocks(recipe: str) -> list[str]:
+    """The indented parts of a recipe, without their indent."""
+    found = re.findall(r"\n\n((?:(?:    .*)?\n)+)(?=\S)", f"{recipe}\n\n.")
+    return [textwrap.dedent(block).strip("\n") + "\n" for block in found]
+
+
 @pytest.fixture
 def clone(tmp_path):
-    clone = Clone(tmp_path / "clone")
+    clone = Clone(tmp_path / "clone", **load.LIMITS)
     file = clone.folder / "docker-compose.yml"
-    lines = re.search(r"\n\n((?:    .*\n)+)", RECIPE)[1]
-    file.write_text(with_lines(file.read_text(), re.sub("^    ", "", lines, flags=re.MULTILINE)))
+    for recipe in (RECIPE, DOWNLOADS):
+        file.write_text(with_lines(file.read_text(), blocks(recipe)[0]))
+    view = clone.folder / "app/webapp/pages.py"
+    view.write_text(f"{view.read_text()}\n\n{blocks(DOWNLOADS)[1]}")
     try:
         clone.make("up")
         yield clone
@@ -89,3 +108,42 @@ def test_files_and_sqlite_are_kept_by_everything_but_clean(clone):
     assert volumes(clone.name)
     clone.make("clean")
     assert not volumes(clone.name)
+
+
+SIZE = 30_000_000
+LARGE = f"""
+import random
+open("/data/downloads/a b.bin", "wb").write(random.Random(1).randbytes({SIZE}))
+open("/data/secret", "w").write("secret")
+"""
+
+
+def test_nginx_sends_large_downloads(clone):
+    clone.execute("app", "python", "-c", LARGE)
+    path, whole = "/reports/a%20b.bin", random.Random(1).randbytes(SIZE)
+    with clone.client() as client:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert hashlib.sha256(answer.content).digest() == hashlib.sha256(whole).digest()
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="a b.bin"'
+        assert "X-Accel-Redirect" not in answer.headers
+        headers.check(answer)
+        part = client.get(path, headers={"Range": "bytes=1000000-1000009"})
+        assert (part.status_code, part.content) == (206, whole[1_000_000:1_000_010])
+        headers.check(part)
+        unchanged = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+        assert unchanged.status_code == 304
+        for other in ("none.bin", "..%2fsecret", "%2e%2e/secret", ""):
+            assert client.get(f"/reports/{other}").status_code == 404
+        # Not for clients.
+        assert client.get("/x-accel/a%20b.bin").status_code == 404
+        # More readers that stop than threads and those in their place.
+        with ExitStack() as readers:
+            tls, request = clone.tls(), f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            for _ in range(200):
+                reader = readers.enter_context(connect(clone, tls))
+                reader.sendall(request)
+                assert reader.recv(15) == b"HTTP/1.1 200 OK"
+            answer = client.get("/api/request")
+            assert answer.status_code == 200
+            assert answer.elapsed.total_seconds() < 1
