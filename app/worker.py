@@ -58,8 +58,9 @@ class Worker(gthread.ThreadWorker):
         self.wsgi = Watch(self.wsgi, self.threads, self.spare_ids)
 
     def handle_quit(self, sig, frame):
-        # gthread's own way takes a lock of the pool, which `begin` may hold when the signal comes.
-        super(gthread.ThreadWorker, self).handle_quit(sig, frame)
+        """End at once, but not amid something that holds a lock, as gthread would."""
+        self.alive = False
+        self.method_queue.defer(sys.exit, 0)
 
     # --- In the main thread ---
 

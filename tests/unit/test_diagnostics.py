@@ -78,3 +78,13 @@ def test_every_answer_says_who_gave_it(client, make_app):
 def test_upload(client):
     data = {"file": (io.BytesIO(b"x" * 600_000), "name.bin")}
     assert client.post("/diagnostics/upload", data=data).json == {"file": 600_000}
+
+
+def test_stream_sends_its_parts(client):
+    answer = client.get("/diagnostics/stream?parts=3&bytes=2")
+    assert (answer.text, answer.headers["Content-Length"]) == ("xx" * 3, "6")
+    assert client.get("/diagnostics/stream?parts=1&ms=1").headers["X-Accel-Buffering"] == "no"
+
+
+def test_file_has_its_size(client):
+    assert len(client.get("/diagnostics/file?mb=1").data) == 1024 * 1024

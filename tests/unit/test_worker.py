@@ -3,12 +3,14 @@
 import http.client
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from clone import wait_until
@@ -173,3 +175,17 @@ def test_a_slow_body_is_not_stuck(server):
         assert b" 200 OK" in connection.recv(4096)
         connection.close()
     assert workers(server) == 1
+
+
+def test_a_stop_at_once_leaves_no_worker(server):
+    """While connections come in: a signal handler must not wait for a lock of its own thread."""
+    children = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
+    (worker,) = Path(children).read_text().split()
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    for connection in connections:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    server.process.send_signal(signal.SIGINT)
+    server.process.wait(timeout=10)
+    wait_until(lambda: not Path("/proc", worker).exists(), 10, "the worker's end")
+    for connection in connections:
+        connection.close()
