@@ -27,6 +27,7 @@ CONNECTIONS = 32
 
 WORKERS = {
     "gthread 2×4 (the default on two CPUs)": "",
+    "gthread 2×4, without app/worker.py": "--worker-class gthread",
     "gthread 2×1": "--workers 2 --threads 1",
     "gthread 2×8": "--workers 2 --threads 8",
     "gthread 3×4": "--workers 3 --threads 4",
