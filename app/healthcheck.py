@@ -21,7 +21,7 @@ import time
 # time-out (Dockerfile), after which the engine would kill this program and count a failure.
 TIMEOUT = 5
 PATIENCE = 60
-# Made anew at each start of the container, as /tmp may not be; and uploads do not fill it.
+# Empty at each start of the container, as /tmp may not be; and uploads do not fill it.
 ANSWERED = "/dev/shm/readyz-answered"  # noqa: S108 (nobody else is in the container)
 
 

@@ -158,7 +158,7 @@ def require_limits(files: list[str], variables: dict[str, str]) -> None:
     command = ["docker", "compose", *named, "config", "--format=json"]
     answer = run(*command, env={**os.environ, **unknown, **variables})
     if answer.returncode:
-        die(f"{' '.join(files)}: {last_words(answer)}", "mend .env")
+        die(f"{' '.join(files)}: {last_words(answer)}", "correct .env")
     if found := limits.problem(json.loads(answer.stdout), in_swarm=True):
         die(*found)
 

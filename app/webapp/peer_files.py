@@ -74,14 +74,14 @@ def main(host, port, prefix, folder):
     # At the first start of all, the name does not exist.
     with contextlib.suppress(socket.gaierror):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        room = ALL_FILES
+        left = ALL_FILES
         for address in {entry[4][0] for entry in found}:
             connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT)
             # This container does not listen yet, another one may be stopping: on to the next.
             with contextlib.suppress(Exception):
                 for size in copy(connection, prefix, folder):
-                    room -= size
-                    if room < LARGEST_FILE + PAGE:
+                    left -= size
+                    if left < LARGEST_FILE + PAGE:
                         return
             connection.close()
 

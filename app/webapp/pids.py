@@ -1,4 +1,4 @@
-"""How many workers and threads the container's limit of processes has room for.
+"""How many workers and threads the container's limit of processes allows.
 
 Beyond it no thread can be started, and gunicorn's workers end with "can't start new thread" when
 they are busiest.
@@ -9,7 +9,7 @@ from pathlib import Path
 # Threads of a worker beside those for requests: its own, the one that sends log lines to Logstash
 # (shipping.py), and two spare ones (worker.py).
 BESIDE = 4
-# Threads of a worker that may wait for slow readers (worker.py), where there is room for them. Two
+# Threads of a worker that may wait for slow readers (worker.py), as far as the limit allows. Two
 # workers have more of them than one client may hold (CONNECTION_LIMIT, 100).
 SENDERS = 64
 # gunicorn's master, health checks, and commands that somebody runs in the container.

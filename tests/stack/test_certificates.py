@@ -158,7 +158,7 @@ def test_what_serves_keeps_serving_while_the_files_are_bad(stack, supplied):
     with stack.changed(CERTIFICATES=str(supplied)):
         started = stack.inspect("nginx")[0]["State"]["StartedAt"]
         key = supplied / NAMES[1]
-        for target, error, break_, mend in (
+        for target, error, break_, fix in (
             ("up", "nginx would not start", lambda: key.chmod(0), lambda: key.chmod(0o644)),
             (
                 "reload",
@@ -175,7 +175,7 @@ def test_what_serves_keeps_serving_while_the_files_are_bad(stack, supplied):
             assert "privkey.pem" in answer.stderr
             assert contents(supplied) == before
             assert served(stack) == good.strip()
-            mend()
+            fix()
         assert stack.inspect("nginx")[0]["State"]["StartedAt"] == started
 
 

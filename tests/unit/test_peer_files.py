@@ -149,7 +149,7 @@ def test_size_of_each_and_of_all_is_bounded(peer, copies, monkeypatch):
     monkeypatch.setattr(peer_files, "ALL_FILES", 50_000)
     many = {named(b"%5000d" % n): b"%5000d" % n for n in range(20)}
     ages = {name: 20 - n for n, name in enumerate(many)}
-    # Those seen last. The others might be large, so there is no room for them.
+    # Those seen last. The others might be large, so they would not fit.
     assert copies(peer(many, ages)).keys() - files.keys() == {*[*many][-4:]}
 
 
