@@ -18,6 +18,9 @@ def test_a_release_and_the_way_back_lose_none_of_many_requests(stack, number):
         release_and_back(stack, requests=20_000)
 
 
+NOT_READY = "from webapp import health\nhealth.check(lambda: 'no database')"
+
+
 @pytest.fixture
 def broken(stack):
     """The clone with an application that does not start; mended at the end."""
@@ -35,7 +38,7 @@ def broken(stack):
             "import os\nif os.path.exists('/run/secrets/secret_key'): raise RuntimeError('broken')",
             "RuntimeError: broken",
         ),
-        ("open('/tmp/draining', 'w').close()", "draining"),
+        (NOT_READY, "no database"),
     ],
     ids=["does-not-start", "never-ready"],
 )
@@ -81,7 +84,7 @@ def interrupt(stack, when, number: signal.Signals, **settings: str) -> str:
 
 
 def test_a_release_interrupted_while_it_waits_leaves_everything_as_it_was(stack, broken):
-    broken("open('/tmp/draining', 'w').close()")
+    broken(NOT_READY)
     old = ids(stack)
     said = interrupt(stack, lambda: len(addresses(stack)) > len(old), signal.SIGHUP)
     assert "interrupted; the old version serves as before" in said

@@ -18,15 +18,22 @@ from nodes import NODES, Deployment, Front, docker, machines, variant
 
 REQUESTS = 20_000
 
-# What is wrong with an image, as a line of its Dockerfile, and what `make deploy` says of it.
+# A check of readiness that fails once /tmp/broken exists.
+CHECK = r"""
+USER 0
+RUN printf '%s\n' 'import os' 'from webapp import health' \
+    'health.check(lambda: "broken" if os.path.exists("/tmp/broken") else None)' >> /app/wsgi.py
+USER 10001:10001
+"""
+# What is wrong with an image, as lines of its Dockerfile, and what `make deploy` says of it.
 BROKEN = {
     "exits": ('CMD ["sh", "-c", "echo nothing to run; exit 3"]', r"non-zero exit \(3\)"),
     "never-ready": (
-        'CMD ["sh", "-c", "touch /tmp/draining; exec python serve.py"]',
+        CHECK + 'CMD ["sh", "-c", "touch /tmp/broken; exec python serve.py"]',
         "was ended because it was not healthy",
     ),
     "unready-after-a-minute": (
-        'CMD ["sh", "-c", "(sleep 60; touch /tmp/draining) & exec python serve.py"]',
+        CHECK + 'CMD ["sh", "-c", "(sleep 60; touch /tmp/broken) & exec python serve.py"]',
         # Swarm has different words for it, by how the process ends.
         r"unhealthy container|was not healthy",
     ),
