@@ -53,6 +53,34 @@ class OpenPages:
         return files
 
 
+@contextmanager
+def loading(site: Clone) -> Iterator[OpenPages]:
+    """All the time; while nginx is replaced, connections are refused."""
+    pages, stop, problems, loaded = OpenPages(site), threading.Event(), [], []
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                loaded.append(pages.load())
+            except httpx.TransportError:
+                pass
+            except Exception as error:
+                problems.append(repr(error))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield pages
+        # After the change as well.
+        number = len(loaded)
+        wait_until(lambda: len(loaded) > number + 2, 20, "pages")
+    finally:
+        stop.set()
+        thread.join()
+    print(f"{len(loaded)} times, {len(pages.files)} files, {len(problems)} problems")
+    assert problems == []
+
+
 def release_and_back(stack: Clone, requests: int) -> None:
     """Two releases, each under load: to a new version, and back to the one before.
 

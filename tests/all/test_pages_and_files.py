@@ -3,15 +3,11 @@
 tests/stack/test_release.py has one release and the way back.
 """
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import httpx
 import pytest
-from clone import Clone, wait_until
 from nodes import Deployment, base_image, machines, stands_in
-from releases import OpenPages, other_style
+from releases import OpenPages, loading, other_style
 
 
 def test_three_releases_in_a_row_leave_pages_whole(stack):
@@ -40,34 +36,6 @@ def site(stack, tmp_path_factory) -> Iterator[Deployment]:
         site.make("swarm")
         site.make("deploy")
         yield site
-
-
-@contextmanager
-def loading(site: Clone) -> Iterator[OpenPages]:
-    """All the time; while nginx is replaced, connections are refused."""
-    pages, stop, problems, loaded = OpenPages(site), threading.Event(), [], []
-
-    def load() -> None:
-        while not stop.is_set():
-            try:
-                loaded.append(pages.load())
-            except httpx.TransportError:
-                pass
-            except Exception as error:
-                problems.append(repr(error))
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        yield pages
-        # After the change as well.
-        number = len(loaded)
-        wait_until(lambda: len(loaded) > number + 2, 20, "pages")
-    finally:
-        stop.set()
-        thread.join()
-    print(f"{len(loaded)} times, {len(pages.files)} files, {len(problems)} problems")
-    assert problems == []
 
 
 @pytest.mark.parametrize("nginx", ["that-stays", "that-changes"])

@@ -15,9 +15,17 @@ import pytest
 from clone import wait_until
 from load import Load
 from nodes import NODES, Deployment, Front, docker, machines, variant
+from releases import loading
 
 REQUESTS = 20_000
 
+# Another style sheet, and so another hashed name.
+OTHER_STYLE = """
+USER 0
+RUN echo '/* v2 */' >> /app/webapp/static/page.css && cd /app \\
+    && APP_ENV=development flask --app wsgi digest compile && chmod -R a+rX webapp/static
+USER 10001:10001
+"""
 # A check of readiness that fails once /tmp/broken exists.
 CHECK = r"""
 USER 0
@@ -47,8 +55,10 @@ def swarm(stack):
         swarm.join()
         for version in ("v1", "v2"):
             for service in ("app", "nginx"):
-                line = f"ENV APP_VERSION={version}"
-                with variant(f"{stack.name}-{service}", line) as made:
+                lines = [f"ENV APP_VERSION={version}"]
+                if (version, service) == ("v2", "app"):
+                    lines.append(OTHER_STYLE)
+                with variant(f"{stack.name}-{service}", *lines) as made:
                     swarm.push(made, f"{service}:{version}")
         for name, (command, _) in BROKEN.items():
             lines = (f"ENV APP_VERSION={name}", command)
@@ -137,11 +147,16 @@ def test_what_swarm_does_not_know_is_made_up_for(swarm):
 
 
 def test_an_update_and_a_rollback_lose_nothing(site, front):
-    update = loses_nothing(front, lambda: site.make("deploy", APP_VERSION="v2"))
-    assert {result.version for result in update.results} == {"v1", "v2"}
-    assert {result.version for result in update.results[-100:]} == {"v2"}
-    back = loses_nothing(front, lambda: site.make("rollback"))
-    assert {result.version for result in back.results[-100:]} == {"v1"}
+    """Nor does a page miss a file, whichever version it is from."""
+    with loading(site) as pages:
+        files = pages.load()
+        update = loses_nothing(front, lambda: site.make("deploy", APP_VERSION="v2"))
+        assert {result.version for result in update.results} == {"v1", "v2"}
+        assert {result.version for result in update.results[-100:]} == {"v2"}
+        assert pages.load() != files
+        back = loses_nothing(front, lambda: site.make("rollback"))
+        assert {result.version for result in back.results[-100:]} == {"v1"}
+        assert pages.load() == files
 
 
 class Visitor:
