@@ -1,10 +1,12 @@
 """`make release` and back under load, for `make test` and `make soak`."""
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clone import Clone
+import httpx
+from clone import Clone, wait_until
 from load import Load
 
 
