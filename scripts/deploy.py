@@ -153,10 +153,12 @@ def place(room: str) -> str:
 def require_limits(files: list[str], variables: dict[str, str]) -> None:
     """With the stack's own sizes; what is not known yet, such as images' tags, does not matter."""
     texts = (Path(ROOT, file).read_text(encoding="utf-8") for file in files)
-    unknown = {name: "unknown" for text in texts for name in re.findall(r"\$\{(\w+):\?", text)}
+    environment = os.environ | variables
+    for name in {name for text in texts for name in re.findall(r"\$\{(\w+):\?", text)}:
+        environment[name] = environment.get(name) or "unknown"
     named = [f"--file={file}" for file in files]
     command = ["docker", "compose", *named, "config", "--format=json"]
-    answer = run(*command, env={**os.environ, **unknown, **variables})
+    answer = run(*command, env=environment)
     if answer.returncode:
         die(f"{' '.join(files)}: {last_words(answer)}", "correct .env")
     if found := limits.problem(json.loads(answer.stdout), in_swarm=True):

@@ -35,18 +35,20 @@ def test_output_is_plain_where_there_is_no_terminal(again):
 
 
 def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
-    """The quickest of three: other tests run beside, and only add to what the stack takes."""
+    """Other work beside it slows it down as it does the start of any container, which takes a third of
+    a second on a machine that has nothing else to do.
+    """
+    image = stack.inspect("app")[0]["Image"]
 
-    def seconds() -> float:
-        stack.make("down")
+    def seconds(*command: str) -> float:
         start = time.monotonic()
-        stack.make("up")
+        stack.run(*command)
         return time.monotonic() - start
 
-    times = [seconds()]
-    while min(times) >= 10 and len(times) < 3:
-        times.append(seconds())
-    assert min(times) < 10
+    stack.make("down")
+    taken = seconds("make", "up")
+    of_any = seconds("docker", "run", "--rm", "--entrypoint=true", image)
+    assert taken < max(10, 30 * of_any)
     assert stack.is_healthy("nginx")
     assert stack.is_healthy("app")
 
