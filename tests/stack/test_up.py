@@ -35,8 +35,8 @@ def test_output_is_plain_where_there_is_no_terminal(again):
 
 
 def test_with_images_built_it_is_healthy_within_ten_seconds(stack):
-    """Other work beside it slows it down as it does the start of any container, which takes a third of
-    a second on a machine that has nothing else to do.
+    """Other work beside it slows it down as it does the start of any container, which takes a third
+    of a second on a machine that has nothing else to do.
     """
     image = stack.inspect("app")[0]["Image"]
 
