@@ -91,7 +91,7 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
 	@scripts/test.sh
 
-test-all: test ## the same, and what takes longer: slow clients, full load, other versions of pip
+test-all: test ## the same, and what takes longer: slow clients, full load, certificates, pip
 	@pytest --numprocesses=2 --dist=loadfile tests/all
 
 soak: $(VENV)/ready ## the proofs that take hours
