@@ -18,7 +18,8 @@ def addresses(stack: Clone) -> list[str]:
 
 
 def read(address: str) -> str:
-    answer = httpx.get(f"http://{address}:8000/metrics")
+    # Reading the system's certificates takes longer than the request.
+    answer = httpx.get(f"http://{address}:8000/metrics", verify=False)
     answer.raise_for_status()
     return answer.text
 
