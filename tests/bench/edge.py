@@ -18,6 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import wrk
+from clone import wait_until
 from compare import NGINX_METRICS, ROUNDS, SECONDS, Ours
 from raw import connect
 
@@ -31,7 +32,7 @@ def slow_clients(ours: Ours, readers: bool = False):
     """A quarter each: silent, half a header, half a body, and a large answer that nobody reads;
     `readers`: the last alone.
     """
-    stop, tls = threading.Event(), ours.tls()
+    stop, tls, slow = threading.Event(), ours.tls(), set()
     post = b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\n"
     kinds = [
         b"",
@@ -45,6 +46,11 @@ def slow_clients(ours: Ours, readers: bool = False):
             kind = 3 if readers else number % len(kinds)
             with suppress(OSError), connect(ours, tls) as connection:
                 connection.sendall(kinds[kind])
+                if kind == 3:
+                    # Its answer has been made, which is work of another kind.
+                    connection.settimeout(60)
+                    connection.recv(1)
+                slow.add(number)
                 # The two in the middle trickle on; all come back when nginx has let them go.
                 while not stop.wait(1):
                     connection.sendall(b"x" if kind in (1, 2) else b"")
@@ -58,6 +64,7 @@ def slow_clients(ours: Ours, readers: bool = False):
     for thread in threads:
         thread.start()
     try:
+        wait_until(lambda: len(slow) == SLOW, 60, "all to be slow")
         stop.wait(3)
         yield
     finally:
