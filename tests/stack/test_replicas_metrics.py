@@ -8,8 +8,8 @@ from scrape import total
 # `make soak` sends ten thousand.
 REQUESTS = 2000
 
-# One, because making it reads the system's certificates, which takes longer than a request. No connection
-# is kept, so that every worker is asked.
+# One, because making it reads the system's certificates, which takes longer than a request. No
+# connection is kept, so that every worker is asked.
 CLIENT = httpx.Client(headers={"Connection": "close"})
 
 
