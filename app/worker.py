@@ -51,7 +51,7 @@ class Worker(gthread.ThreadWorker):
         super().init_process()
 
     def get_thread_pool(self):
-        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads + self.senders)
+        return futures.ThreadPoolExecutor(max_workers=self.cfg.threads)
 
     def load_wsgi(self):
         super().load_wsgi()
@@ -110,6 +110,8 @@ class Worker(gthread.ThreadWorker):
             self.looked = now
             threads = list(self.threads.items())
             self.sending = min(self.senders, sum(thread.is_sending(now) for _, thread in threads))
+            # Not larger at once: the pool starts a thread whenever no other one is idle just then.
+            self.tpool._max_workers = self.cfg.threads + self.sending
             self.begin_waiting()
             self.end_if_stuck([id for id, thread in threads if thread.is_stuck(now)])
 
