@@ -3,6 +3,7 @@
 - Health checks and metrics need no free thread: two spare ones answer them.
 - A thread that waits for a slow reader does not count: in its place another one may run the
   application, up to pids.SENDERS. So WEB_THREADS bounds what runs, not what is being sent.
+- No request waits while another worker has a free thread: it is handed over (handover.py).
 - A request that has waited LONGEST_WAIT for a thread gets 503 with Retry-After
   (webapp/overload.py), instead of being computed when nginx has already given it up.
 - A thread is stuck when it has been in the application's code for STUCK_AFTER without returning or
@@ -14,6 +15,7 @@ Written for gunicorn 27.0.1 (gunicorn/workers/gthread.py).
 
 import logging
 import os
+import selectors
 import socket
 import sys
 import time
@@ -24,6 +26,7 @@ from functools import partial
 from threading import get_ident
 
 from gunicorn.workers import gthread
+from handover import Handover
 from webapp import hosts, overload, pids
 
 # Seconds. What has waited so long still has 20 of nginx's 30 (proxy_read_timeout).
@@ -32,11 +35,20 @@ LONGEST_WAIT = 10
 STUCK_AFTER = 60
 # Seconds of sending after which a reader is slow.
 SLOW_AFTER = 1
+# Seconds. How often a worker in which requests wait looks for one that has become free.
+LOOK_EVERY = 0.05
 
 INTERNAL = tuple(f"GET {path} ".encode() for path in sorted(hosts.INTERNAL_PATHS))
 
 
 class Worker(gthread.ThreadWorker):
+    handover = None
+
+    def __init__(self, *args, **kwargs):
+        """In the master. On SIGHUP there are new workers before the old ones end."""
+        super().__init__(*args, **kwargs)
+        Worker.handover = Worker.handover or Handover(2 * self.cfg.workers)
+
     def init_process(self):
         self.senders = pids.senders(self.cfg.workers, self.cfg.threads, pids.limit())
         self.threads = {}  # by thread id
@@ -48,7 +60,24 @@ class Worker(gthread.ThreadWorker):
         self.sending = 0  # of them, those that wait for slow readers
         self.waiting = deque()  # (since, connection), the oldest first
         self.looked = 0
+        # Shared by two when somebody sends gunicorn SIGTTIN again and again.
+        self.number = self.slot % len(self.handover.inboxes)
+        self.handover.publish(self.number, 0)
         super().init_process()
+
+    def run(self):
+        self.poller.register(
+            self.handover.inbox(self.number), selectors.EVENT_READ, lambda _: self.take_over()
+        )
+        super().run()
+
+    def set_accept_enabled(self, enabled):
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            # The last ones that others sent.
+            self.handover.publish(self.number, 0)
+            while self.take_over():
+                pass
 
     def get_thread_pool(self):
         return futures.ThreadPoolExecutor(max_workers=self.cfg.threads)
@@ -66,7 +95,7 @@ class Worker(gthread.ThreadWorker):
 
     def enqueue_req(self, conn):
         """A connection with a request, or a new one."""
-        if self.has_free_thread():
+        if self.free_threads() > 0:
             self.begin(conn)
             return
         first = first_bytes(conn)
@@ -76,13 +105,49 @@ class Worker(gthread.ThreadWorker):
         elif first and first.startswith(INTERNAL):
             self.use_spare(conn)
         else:
-            self.waiting.append((time.monotonic(), conn))
+            self.wait(time.monotonic(), conn)
 
-    def has_free_thread(self):
-        return self.busy < self.cfg.threads + self.sending
+    def wait(self, since, conn):
+        if not self.hand_over(since, conn):
+            self.waiting.append((since, conn))
+
+    def hand_over(self, since, conn):
+        # Not what has been read here.
+        if conn.initialized and conn.parser.unreader.buf.getvalue():
+            return False
+        if not self.handover.send(conn.sock, since):
+            return False
+        self.nr_conns -= 1
+        conn.close()
+        return True
+
+    def take_over(self):
+        """Whether another worker had sent a connection."""
+        if not (received := self.handover.receive(self.number)):
+            return False
+        sock, since = received
+        try:
+            conn = gthread.TConn(self.cfg, sock, sock.getpeername(), sock.getsockname())
+        except OSError:  # the client has gone
+            sock.close()
+            return True
+        self.nr_conns += 1
+        if self.free_threads() > 0:
+            self.begin(conn)
+        else:
+            self.wait(since, conn)
+        self.publish()
+        return True
+
+    def free_threads(self):
+        return self.cfg.threads + self.sending - self.busy
+
+    def publish(self):
+        self.handover.publish(self.number, self.free_threads() if self.alive else 0)
 
     def begin(self, conn):
         self.busy += 1
+        self.publish()
         future = self.tpool.submit(self.handle, conn)
         future.add_done_callback(partial(self.method_queue.defer, self.finish, conn))
 
@@ -90,20 +155,27 @@ class Worker(gthread.ThreadWorker):
         self.busy -= 1
         self.finish_request(conn, future)
         self.begin_waiting()
+        self.publish()
 
     def begin_waiting(self):
-        while self.waiting and self.has_free_thread():
+        while self.waiting and self.free_threads() > 0:
             self.begin(self.waiting.popleft()[1])
+        while self.waiting and self.hand_over(*self.waiting[0]):
+            self.waiting.popleft()
 
     def use_spare(self, conn):
         future = self.spare.submit(self.handle, conn)
         future.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
         return future
 
+    def wait_for_and_dispatch_events(self, timeout):
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_EVERY) if self.waiting else timeout)
+
     def notify(self):
         """After each event, and at least once a second."""
         super().notify()
         now = time.monotonic()
+        self.begin_waiting()
         while self.waiting and self.waiting[0][0] < now - LONGEST_WAIT:
             self.use_spare(self.waiting.popleft()[1])
         if now - self.looked > 0.5:
@@ -112,7 +184,7 @@ class Worker(gthread.ThreadWorker):
             self.sending = min(self.senders, sum(thread.is_sending(now) for _, thread in threads))
             # Not larger at once: the pool starts a thread whenever no other one is idle just then.
             self.tpool._max_workers = self.cfg.threads + self.sending
-            self.begin_waiting()
+            self.publish()
             self.end_if_stuck([id for id, thread in threads if thread.is_stuck(now)])
 
     def end_if_stuck(self, stuck):

@@ -126,6 +126,23 @@ def test_full_load_restarts_nothing(site):
         wait_until(lambda: client.post("/diagnostics/echo").status_code == 200, 5, "free threads")
 
 
+def test_quick_requests_wait_for_no_slow_one(site):
+    """Five of eight threads are busy, in workers that differ from run to run."""
+    with (
+        ThreadPoolExecutor(5) as pool,
+        httpx.Client(base_url=site.url, verify=site.context, timeout=40) as client,
+    ):
+        slow = [pool.submit(receive, site, "/diagnostics/work?ms=8000") for _ in range(5)]
+        taken = []
+        for _ in range(60):
+            answer = client.post("/diagnostics/echo")
+            assert answer.status_code == 200
+            taken.append(answer.elapsed.total_seconds())
+        assert not any(request.done() for request in slow)
+        assert max(taken) < 2
+        assert {request.result()[0] for request in slow} == {200}
+
+
 def test_downloads_take_no_thread_from_others(site):
     """More large answers of a view than there are threads, to clients that read them slowly."""
     site.context = site.tls()

@@ -29,12 +29,22 @@ exec(open(__file__).read())
 
 
 @pytest.fixture
-def server(serve, tmp_path):
+def start(serve, tmp_path):
+    """start(workers): a server with so many of them, each with two threads."""
     file = tmp_path / "short.conf.py"
     file.write_text(SETTINGS)
-    server = serve("--config", str(file), WEB_CONCURRENCY="1", WEB_THREADS="2")
-    server.wait()
-    return server
+
+    def start(workers):
+        server = serve("--config", str(file), WEB_CONCURRENCY=str(workers), WEB_THREADS="2")
+        server.wait()
+        return server
+
+    return start
+
+
+@pytest.fixture
+def server(start):
+    return start(1)
 
 
 @pytest.fixture
@@ -62,10 +72,10 @@ def in_flight(server):
     return float(re.search(r"^app_requests_in_flight (\S+)", text, re.MULTILINE)[1])
 
 
-def occupy(server, pool, path):
-    """Both threads have such a request: their futures."""
-    futures = [pool.submit(request, server, path) for _ in "12"]
-    wait_until(lambda: in_flight(server) == 2, 10, "both requests to begin")
+def occupy(server, pool, path, threads=2):
+    """So many threads have such a request: their futures."""
+    futures = [pool.submit(request, server, path) for _ in range(threads)]
+    wait_until(lambda: in_flight(server) == threads, 10, "all requests to begin")
     return futures
 
 
@@ -110,6 +120,60 @@ def test_who_waits_less_is_served(server, pool):
     occupy(server, pool, "/diagnostics/work?ms=700")
     waiting = [pool.submit(request, server, "/diagnostics/work?ms=1") for _ in range(20)]
     assert Counter(future.result()[0] for future in waiting) == {200: 20}
+
+
+def keep(server):
+    """A connection that was used once and stays open."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    again(connection)
+    return connection
+
+
+def again(connection, method="POST"):
+    """Seconds that a short request on a kept connection takes."""
+    begin = time.monotonic()
+    connection.request(method, "/diagnostics/echo", body=b"x" * 1000)
+    with connection.getresponse() as answer:
+        assert answer.status == 200
+        answer.read()
+    return time.monotonic() - begin
+
+
+def test_no_request_waits_for_a_busy_worker_while_another_is_idle(start, pool):
+    server = start(2)
+    wait_until(lambda: workers(server) == 2, 10, "both workers")
+    kept = [keep(server) for _ in range(20)]
+    # One of four threads is free.
+    occupied = occupy(server, pool, "/diagnostics/work?ms=2500", threads=3)
+    begin, seconds = time.monotonic(), []
+    while time.monotonic() - begin < 1:
+        seconds += [again(connection) for connection in kept]
+        seconds += [request(server, "/diagnostics/echo")[1] for _ in range(20)]
+    assert max(seconds) < 1
+    assert not any(future.done() for future in occupied)
+
+
+def test_a_request_that_waits_goes_where_a_thread_comes_free(start, pool):
+    """All are busy first, one worker for longer than the other, and longer than requests wait."""
+    server = start(2)
+    wait_until(lambda: workers(server) == 2, 10, "both workers")
+    occupy(server, pool, "/diagnostics/work?ms=2900", threads=3)
+    occupy_last = pool.submit(request, server, "/diagnostics/work?ms=600")
+    wait_until(lambda: in_flight(server) == 4, 10, "all threads to be busy")
+    waiting = [pool.submit(request, server, "/diagnostics/work?ms=1") for _ in range(20)]
+    assert occupy_last.result()[0] == 200
+    assert Counter(future.result()[0] for future in waiting) == {200: 20}
+    assert max(future.result()[1] for future in waiting) < WAIT
+
+
+def test_a_stop_loses_nothing_that_is_handed_over(start, pool):
+    server = start(2)
+    wait_until(lambda: workers(server) == 2, 10, "both workers")
+    occupy(server, pool, "/diagnostics/work?ms=1500", threads=3)
+    waiting = [pool.submit(request, server, "/diagnostics/work?ms=50") for _ in range(10)]
+    wait_until(lambda: in_flight(server) == 4, 10, "all threads to be busy")
+    server.process.send_signal(signal.SIGTERM)
+    assert Counter(future.result()[0] for future in waiting) == {200: 10}
 
 
 def test_a_silent_connection_takes_no_busy_workers_thread(server, pool):
