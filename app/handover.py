@@ -17,13 +17,12 @@ class Handover:
     """Made in gunicorn's master; a worker has a number in it (worker_slots.py)."""
 
     def __init__(self, workers):
-        # Free threads of each worker: a hint, for where it is wrong, a request waits in another worker.
+        # Free threads of each worker. A hint: where it is wrong, a request waits elsewhere.
         self.free = mmap.mmap(-1, workers)
         # The master keeps both ends open: what was sent to a worker that died is its successor's.
-        self.inboxes = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(workers)]
-        for pair in self.inboxes:
-            for end in pair:
-                end.setblocking(False)
+        self.inboxes = [socket.socketpair(type=socket.SOCK_DGRAM) for _ in range(workers)]
+        for end in (end for pair in self.inboxes for end in pair):
+            end.setblocking(False)
 
     def inbox(self, number):
         return self.inboxes[number][0]
@@ -49,5 +48,7 @@ class Handover:
         try:
             data, files, _, _ = socket.recv_fds(self.inbox(number), SINCE.size, 1)
         except BlockingIOError:
+            return None
+        if not files:  # this process may not open any more
             return None
         return socket.socket(fileno=files[0]), *SINCE.unpack(data)

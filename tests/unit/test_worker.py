@@ -129,10 +129,10 @@ def keep(server):
     return connection
 
 
-def again(connection, method="POST"):
+def again(connection):
     """Seconds that a short request on a kept connection takes."""
     begin = time.monotonic()
-    connection.request(method, "/diagnostics/echo", body=b"x" * 1000)
+    connection.request("POST", "/diagnostics/echo", body=b"x" * 1000)
     with connection.getresponse() as answer:
         assert answer.status == 200
         answer.read()
@@ -169,11 +169,13 @@ def test_a_request_that_waits_goes_where_a_thread_comes_free(start, pool):
 def test_a_stop_loses_nothing_that_is_handed_over(start, pool):
     server = start(2)
     wait_until(lambda: workers(server) == 2, 10, "both workers")
+    # Accepted already: what still waits for that when gunicorn stops, nginx sends elsewhere.
+    kept = [keep(server) for _ in range(20)]
     occupy(server, pool, "/diagnostics/work?ms=1500", threads=3)
-    waiting = [pool.submit(request, server, "/diagnostics/work?ms=50") for _ in range(10)]
-    wait_until(lambda: in_flight(server) == 4, 10, "all threads to be busy")
+    answers = [pool.submit(again, connection) for connection in kept]
     server.process.send_signal(signal.SIGTERM)
-    assert Counter(future.result()[0] for future in waiting) == {200: 10}
+    for answer in answers:
+        answer.result()
 
 
 def test_a_silent_connection_takes_no_busy_workers_thread(server, pool):
