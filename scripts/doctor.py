@@ -164,8 +164,14 @@ def ports() -> Iterator[Problem]:
             # None, or a range: the engine chooses a free one.
             if not port.get("published", "").isdigit():
                 continue
-            number = int(port["published"])
-            if f":{number}->" in ours or free(port.get("host_ip", ""), number):
+            number, address = int(port["published"]), port.get("host_ip", "")
+            if not has_address(address):
+                yield Problem(
+                    f"this machine has no address {address}, on which to publish port {number}",
+                    "PUBLISH_ADDRESS=127.0.0.1, or nothing for all addresses: ip -brief address",
+                )
+                return
+            if f":{number}->" in ours or free(address, number):
                 continue
             variable = VARIABLES.get(port["target"])
             choice = f"make up {variable}={number + 1000}" if variable else "in its compose file"
@@ -173,6 +179,16 @@ def ports() -> Iterator[Problem]:
                 f"port {number} is in use{holder(number)}",
                 f"stop that, or choose another: {choice}",
             )
+
+
+def has_address(address: str) -> bool:
+    """Is it this machine's? Docker finds out when the old container has stopped."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def free(address: str, port: int) -> bool:
