@@ -241,6 +241,14 @@ def certificates() -> Iterator[Problem]:
                 break
 
 
+def build_secrets() -> Iterator[Problem]:
+    """Files that a build needs; by default they are empty."""
+    for variable in ("CA_CERTIFICATES", "PIP_CONFIG"):
+        file = compose.config()["secrets"].get(variable.lower(), {}).get("file")
+        if file and not Path(file).exists():
+            yield Problem(f"{variable}: {file} does not exist", f"correct or remove {variable}")
+
+
 def disk() -> Iterator[Problem]:
     root = compose.engine_info()["DockerRootDir"]
     if not compose.engine_is_local() or not Path(root).exists():
@@ -325,7 +333,11 @@ def registry() -> Iterator[Problem]:
 BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
 BEFORE_START = [*BEFORE_BUILD, [settings]]
-GROUPS = [*BEFORE_START, [images], [ports, certificates, disk, memory, programs, kernel, registry]]
+GROUPS = [
+    *BEFORE_START,
+    [images],
+    [ports, certificates, build_secrets, disk, memory, programs, kernel, registry],
+]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

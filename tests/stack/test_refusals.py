@@ -45,6 +45,11 @@ def test_address_that_this_machine_does_not_have(clone):
     assert "no address 192.0.2.1" in refusal(clone.make("up", check=False))
 
 
+def test_pip_config_that_does_not_exist(clone):
+    clone.write_settings(PIP_CONFIG="./nowhere/pip.conf")
+    assert "nowhere/pip.conf does not exist" in refusal(clone.make("up", check=False))
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_low_port_in_use_is_seen_by_a_user_who_may_not_bind_it():
     """`free` alone, since a user who may use the engine needs a group that CI does not have."""
