@@ -16,6 +16,9 @@ import pytest
 from clone import ROOT, wait_until
 from recipes import blocks, recipe, with_lines
 
+# With a compiler to install and another stack beside it.
+pytestmark = pytest.mark.timeout(1800)
+
 PASSWORD = base64.b64encode(b"reader:of-the-index").decode()
 CHANGED = (
     *("app/Dockerfile", "app/requirements.in", "app/requirements.txt", "app/webapp/__init__.py"),
