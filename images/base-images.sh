@@ -62,7 +62,8 @@ build_stand_ins() {
     if [ -n "${builds[$image]:-}" ] || have "$image"; then continue; fi
     have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
-    quietly docker build --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" &
+    quietly docker build --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy \
+      --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" &
     builds[$image]=$!
   done
   for image in "${!builds[@]}"; do

@@ -164,8 +164,14 @@ def ports() -> Iterator[Problem]:
             # None, or a range: the engine chooses a free one.
             if not port.get("published", "").isdigit():
                 continue
-            number = int(port["published"])
-            if f":{number}->" in ours or free(port.get("host_ip", ""), number):
+            number, address = int(port["published"]), port.get("host_ip", "")
+            if not has_address(address):
+                yield Problem(
+                    f"this machine has no address {address}, on which to publish port {number}",
+                    "PUBLISH_ADDRESS=127.0.0.1, or nothing for all addresses: ip -brief address",
+                )
+                return
+            if f":{number}->" in ours or free(address, number):
                 continue
             variable = VARIABLES.get(port["target"])
             choice = f"make up {variable}={number + 1000}" if variable else "in its compose file"
@@ -173,6 +179,16 @@ def ports() -> Iterator[Problem]:
                 f"port {number} is in use{holder(number)}",
                 f"stop that, or choose another: {choice}",
             )
+
+
+def has_address(address: str) -> bool:
+    """Is it this machine's? Docker finds out when the old container has stopped."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def free(address: str, port: int) -> bool:
@@ -223,6 +239,14 @@ def certificates() -> Iterator[Problem]:
                     "copy both files into a folder of their own; certbot: docs/certificates.md",
                 )
                 break
+
+
+def build_secrets() -> Iterator[Problem]:
+    """Files that a build needs; by default they are empty."""
+    for variable in ("CA_CERTIFICATES", "PIP_CONFIG"):
+        file = compose.config()["secrets"].get(variable.lower(), {}).get("file")
+        if file and not Path(file).exists():
+            yield Problem(f"{variable}: {file} does not exist", f"correct or remove {variable}")
 
 
 def disk() -> Iterator[Problem]:
@@ -309,7 +333,11 @@ def registry() -> Iterator[Problem]:
 BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
 BEFORE_START = [*BEFORE_BUILD, [settings]]
-GROUPS = [*BEFORE_START, [images], [ports, certificates, disk, memory, programs, kernel, registry]]
+GROUPS = [
+    *BEFORE_START,
+    [images],
+    [ports, certificates, build_secrets, disk, memory, programs, kernel, registry],
+]
 
 
 def problems(groups: list[list] = GROUPS, verbose: bool = False) -> list[Problem]:

@@ -14,14 +14,18 @@ case "${UPGRADE:-}" in
   *) upgrade=(--upgrade-package "$UPGRADE") ;;
 esac
 
+# uv and pip want a folder.
+wheels=$PWD/app/wheels
+[ -d "$wheels" ] || wheels=$(mktemp -d)
+
 # lock FOLDER: from inside it, so that the comments in the file name no other path.
 lock() {
   (
     cd "$1"
     # Universal: one file for every platform and every Python from the oldest that the tests run on.
-    # Without addresses, since everybody installs from their own index.
+    # Without addresses, since everybody installs from their own index or app/wheels.
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-      --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
+      --find-links "$wheels" --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
       --output-file requirements.txt requirements.in "${upgrade[@]}"
   )
   say "$1/requirements.txt: locked"

@@ -130,7 +130,7 @@ def wait_for_nginx() -> None:
 
 def say_where(services: list[str]) -> None:
     nginx = compose.config()["services"]["nginx"]
-    port = nginx["environment"]["HTTPS_PORT"]
+    port = nginx["environment"]["PUBLIC_PORT"] or nginx["environment"]["HTTPS_PORT"]
     suffix = "" if port == "443" else f":{port}"
     suffix += nginx["environment"]["SCRIPT_NAME"]
     for name in nginx["environment"]["SERVER_NAME"].replace(",", " ").split():
@@ -138,7 +138,7 @@ def say_where(services: list[str]) -> None:
         say(f"https://{name.removeprefix('.')}{suffix}")
     for name in services:
         for port in compose.config()["services"][name].get("ports", []):
-            if port.get("host_ip") == "127.0.0.1":
+            if name != "nginx" and port.get("host_ip") == "127.0.0.1":
                 say(f"http://127.0.0.1:{port['published']} ({name})")
 
 

@@ -17,7 +17,7 @@ python3 -m venv "$1"
 # --no-deps: pip before 23.3, which Python 3.11 and 3.12 bring, resolves a locked package with an extra,
 # such as coverage[toml], again. It finds a newer release on the index and refuses that for want of a hash.
 "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
-  -r app/requirements.txt -r tests/requirements.txt
+  --find-links=app/wheels -r app/requirements.txt -r tests/requirements.txt
 problems=$("$1/bin/pip" check) ||
   die "the locks are incomplete: ${problems%%$'\n'*}" 'make requirements'
 touch "$1/ready"

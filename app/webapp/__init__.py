@@ -6,6 +6,7 @@ from . import (
     config,
     diagnostics,
     errors,
+    event_streams,
     health,
     hosts,
     logs,
@@ -30,6 +31,7 @@ def create_app(overrides=None):
     config.init_app(app, overrides)
     logs.init_app(app)
     errors.init_app(app)
+    event_streams.init_app(app)
     health.init_app(app)
     metrics.init_app(app)
     overload.init_app(app)

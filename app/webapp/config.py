@@ -222,6 +222,11 @@ def load(environ):
         "LOGSTASH_QUEUE_SIZE": read.size("LOGSTASH_QUEUE_SIZE", "8m", 65536),
         "LOGSTASH_RESEND_SIZE": read.size("LOGSTASH_RESEND_SIZE", "1m", 65536),
         "PEERS": read.host("PEERS"),
+        # The one that visitors type, for links outside of requests (hosts.py).
+        "PUBLIC_PORT": read.number("PUBLIC_PORT", None, 1, 65535)
+        or read.number("HTTPS_PORT", 443, 1, 65535),
+        # For Flask-CORS (docs/fork.md).
+        "CORS_ORIGINS": read.text("CORS_ORIGINS", "").replace(",", " ").split(),
         "PORT": read.number("PORT", 8000, 1, 65535),
         "PROXY_COUNT": read.number("PROXY_COUNT", 0, 0, 16),
         "X_ACCEL_REDIRECT": read.choice("X_ACCEL_REDIRECT", ("off", "on"), "off") == "on",
@@ -236,7 +241,7 @@ def load(environ):
         "APPLICATION_ROOT": prefix or "/",
         "MAX_CONTENT_LENGTH": max_body,
         # Fields of a multipart form are held in memory, files are not.
-        "MAX_FORM_MEMORY_SIZE": min(max_body or 0, 500_000),
+        "MAX_FORM_MEMORY_SIZE": min(max_body or 0, read.size("MAX_FORM_MEMORY_SIZE", "500k") or 0),
         # The __Host- prefix makes browsers refuse the cookie without Secure, with a Domain or
         # from a subdomain (RFC 6265bis, 4.1.3.2); without TLS they would refuse it altogether.
         # It requires Path=/, where applications below two prefixes of a host share one cookie.

@@ -23,7 +23,9 @@ blueprint = Blueprint("diagnostics", __name__, url_prefix="/diagnostics")
 def uncached(response):
     response.headers.setdefault("Cache-Control", "no-store")
     # nginx puts its own in their place.
-    response.headers.update({"Strict-Transport-Security": "max-age=1", "X-Frame-Options": "x"})
+    response.headers.update(
+        {"Strict-Transport-Security": "max-age=1", "X-Content-Type-Options": "x"}
+    )
     return response
 
 
@@ -80,6 +82,12 @@ def page():
     }, headers
 
 
+@blueprint.get("/headers")
+def headers():
+    """The query's fields as headers of the response."""
+    return "", dict(request.args)
+
+
 @blueprint.get("/hello")
 def hello():
     """The least a view can do, for tests/bench."""
@@ -112,7 +120,10 @@ def work():
 
 @blueprint.get("/stream")
 def stream():
-    """An answer in `parts` of `bytes` each, each after `ms` milliseconds; passed on as it comes."""
+    """An answer in `parts` of `bytes` each, each after `ms` milliseconds; passed on as it comes.
+
+    With `events=1` it is an event stream.
+    """
     parts, ms = bounded("parts", 10, 1_000_000), bounded("ms", 0, LONGEST_MS)
     part = b"x" * bounded("bytes", 8, LARGEST_MB * 1024)
 
@@ -121,6 +132,9 @@ def stream():
             time.sleep(ms / 1000)
             yield part
 
+    if bounded("events", 0, 1):
+        part = b"data: %b\n\n" % part
+        return Response(generate(), content_type="text/event-stream")
     headers = {"X-Accel-Buffering": "no"} if ms else {"Content-Length": str(parts * len(part))}
     return Response(generate(), headers=headers, content_type="application/octet-stream")
 

@@ -23,8 +23,28 @@ class Hosts:
         return self.wsgi_app(environ, start_response)
 
 
+def bind_outside_requests(app, host):
+    """Let url_for(_external=True) work in `flask shell`, in commands and in jobs.
+
+    Not by Flask's SERVER_NAME, which would take the place of the visitor's host in requests.
+    """
+    of_request, port = app.create_url_adapter, app.config["PUBLIC_PORT"]
+
+    def create_url_adapter(request):
+        if request is not None or app.config["SERVER_NAME"]:
+            return of_request(request)
+        return app.url_map.bind(
+            host if port == 443 else f"{host}:{port}",
+            script_name=app.config["APPLICATION_ROOT"],
+            url_scheme="http" if app.config["APP_ENV"] == "development" else "https",
+        )
+
+    app.create_url_adapter = create_url_adapter
+
+
 def init_app(app):
-    app.wsgi_app = Hosts(app.wsgi_app, app.config["TRUSTED_HOSTS"])
+    app.wsgi_app = middleware = Hosts(app.wsgi_app, app.config["TRUSTED_HOSTS"])
+    bind_outside_requests(app, middleware.internal_host)
     if proxies := app.config["PROXY_COUNT"]:
         # The n-th value from the right is the one that our own outermost proxy wrote. Host and
         # prefix stay the client's and ours: no proxy of this stack overwrites those headers.

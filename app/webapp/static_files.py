@@ -1,15 +1,29 @@
 """Static files: names with a content hash, compressed, cached for a year.
 
-`flask --app wsgi digest compile`, run while the image is built, writes the hashed and compressed
+`flask --app digest digest compile`, run while the image is built, writes the hashed and compressed
 copies and cache_manifest.json. Templates say static_url_for("static", filename=...), which gives
 the plain name where no manifest exists, as in development.
 """
+
+import mimetypes
+import os
 
 from flask import abort, current_app
 from flask_static_digest import FlaskStaticDigest
 from whitenoise import WhiteNoise
 
 from . import peer_files
+
+# nginx has the same table. Also for what Flask guesses (send_file): an image of Python has none.
+MIME_TYPES = os.path.join(os.path.dirname(__file__), "mime.types")
+mimetypes.init([MIME_TYPES])
+
+
+def types_by_extension():
+    table = mimetypes.MimeTypes()
+    table.types_map[True].clear()
+    table.read(MIME_TYPES)
+    return table.types_map[True]
 
 
 class StaticFiles(WhiteNoise):
@@ -19,7 +33,9 @@ class StaticFiles(WhiteNoise):
 
     def __init__(self, wsgi_app, root, prefix, hashed_names):
         self.hashed_urls = {f"/{prefix.strip('/')}/{name}" for name in hashed_names}
-        super().__init__(wsgi_app, root, prefix, max_age=60, allow_all_origins=False)
+        super().__init__(wsgi_app, max_age=60, allow_all_origins=False)
+        self.media_types.types_map = types_by_extension()
+        self.add_files(root, prefix)
         self.files.pop(f"/{prefix.strip('/')}/cache_manifest.json", None)
 
     def immutable_file_test(self, path, url):

@@ -26,7 +26,8 @@ alternative_names() {
     case "$name" in
       .*) list="$list,DNS:${name#.},DNS:*$name" ;;
       localhost) list="$list,DNS:localhost,IP:127.0.0.1,IP:::1" ;;
-      *) list="$list,DNS:$name" ;;
+      *[!0-9.]*) list="$list,DNS:$name" ;;
+      *) list="$list,IP:$name" ;;
     esac
   done
   printf '%s' "${list#,}"

@@ -4,20 +4,16 @@ import hashlib
 import random
 import re
 import subprocess
-import textwrap
 from contextlib import ExitStack
 
 import headers
 import load
 import pytest
-from clone import ROOT, Clone, leftovers
+from clone import Clone, leftovers
 from raw import connect
+from recipes import blocks, recipe, with_lines
 
-FORK = (ROOT / "docs/fork.md").read_text()
-RECIPE, DOWNLOADS = (
-    FORK.partition(f"\n**{title}")[2].partition("\n\n**")[0]
-    for title in ("Files to keep", "Large downloads")
-)
+RECIPE, DOWNLOADS = recipe("Files to keep"), recipe("Large downloads")
 
 WRITE = """
 import sqlite3
@@ -34,35 +30,12 @@ print(open("/data/upload.txt").read(), *sqlite3.connect("/data/site.db").execute
 """
 
 
-def with_lines(text: str, lines: str) -> str:
-    """The file with these lines added, each under the line above it, which has to be there."""
-    place = 0
-    for line in lines.splitlines():
-        indent = len(line) - len(line.lstrip())
-        # To the end of the block: another service may have such a line, too.
-        end = re.compile(rf"^ {{0,{indent - 1}}}[a-z]", re.MULTILINE).search(text, place)
-        within = (place, end.start()) if indent and end else (place,)
-        found = re.compile(f"^{re.escape(line)}\n", re.MULTILINE).search(text, *within)
-        if found:
-            place = found.end()
-        else:
-            text = f"{text[:place]}{line}\n{text[place:]}"
-            place += len(line) + 1
-    return text
-
-
-def blocks(recipe: str) -> list[str]:
-    """The indented parts of a recipe, without their indent."""
-    found = re.findall(r"\n\n((?:(?:    .*)?\n)+)(?=\S)", f"{recipe}\n\n.")
-    return [textwrap.dedent(block).strip("\n") + "\n" for block in found]
-
-
 @pytest.fixture
 def clone(tmp_path):
     clone = Clone(tmp_path / "clone", **load.LIMITS)
     file = clone.folder / "docker-compose.yml"
-    for recipe in (RECIPE, DOWNLOADS):
-        file.write_text(with_lines(file.read_text(), blocks(recipe)[0]))
+    for text in (RECIPE, DOWNLOADS):
+        file.write_text(with_lines(file.read_text(), blocks(text)[0]))
     view = clone.folder / "app/webapp/pages.py"
     view.write_text(f"{view.read_text()}\n\n{blocks(DOWNLOADS)[1]}")
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import headers
 import httpx
@@ -44,7 +45,8 @@ def test_security_headers_on_a_body_too_large_and_on_the_redirect(stack, client)
 
 
 CONDITIONS = {
-    "a part that does not exist": ({"Range": "bytes=99999999-"}, 200),
+    "a part": ({"Range": "bytes=0-1"}, 206),
+    "a part that does not exist": ({"Range": "bytes=99999999-"}, 416),
     "a state that it never had": ({"If-Match": '"x"'}, 412),
     "the state it has": ({"If-None-Match": "*"}, 304),
 }
@@ -55,6 +57,58 @@ def test_security_headers_on_conditional_answers(client, condition, status):
     answer = client.get("/static/error.css", headers={**condition, "Accept-Encoding": "gzip"})
     assert answer.status_code == status
     headers.check(answer)
+
+
+def test_a_part_of_a_static_file(client):
+    """Players and resumed downloads request them."""
+    path, plain = "/static/error.css", {"Accept-Encoding": "identity"}
+    whole = client.get(path, headers=plain)
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    part = client.get(path, headers={**plain, "Range": "bytes=5-9"})
+    assert (part.status_code, part.content) == (206, whole.content[5:10])
+    assert part.headers["Content-Range"] == f"bytes 5-9/{len(whole.content)}"
+    beyond = client.get(path, headers={**plain, "Range": "bytes=99999999-"})
+    assert beyond.status_code == 416
+    assert beyond.headers["Content-Range"] == f"bytes */{len(whole.content)}"
+    # A cache must not give it to others in place of the file.
+    assert beyond.headers["Cache-Control"] == "no-store"
+
+
+def test_the_health_check_of_a_load_balancer_is_for_trusted_proxies(stack):
+    connection = raw.socket.create_connection(("127.0.0.1", stack.http_port))
+    assert raw.exchange(connection, b"GET /healthz HTTP/1.0\r\n\r\n") == b""
+
+
+OF_THE_VIEW = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors https://a.example",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self)",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), OF_THE_VIEW.items(), ids=OF_THE_VIEW)
+def test_a_view_decides_on_a_header_of_its_response(client, name, value):
+    answer = client.get("/diagnostics/headers", params={name: value})
+    assert answer.headers.get_list(name) == [value]
+    usual = client.get("/diagnostics/hello").headers
+    for other in {*OF_THE_VIEW} - {name}:
+        assert answer.headers.get_list(other) == usual.get_list(other)
+
+
+def test_events_are_passed_on_as_they_come(client):
+    path = "/diagnostics/stream?events=1&parts=3&ms=1000"
+    with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as answer:
+        assert "Content-Encoding" not in answer.headers
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        moments = []
+        for event in answer.iter_text():
+            assert event == "data: xxxxxxxx\n\n"
+            moments.append(time.monotonic())
+    assert len(moments) == 3
+    assert moments[-1] - moments[0] > 1
 
 
 def test_body_at_the_limit_reaches_the_application_and_one_byte_more_does_not(stack, client):
@@ -132,6 +186,11 @@ def test_what_is_beside_static_files_for_other_reasons(stack, name):
     path = f"/static/{name}"
     assert raw.get(stack, path) == 404
     assert stack.asked(path) == 0
+
+
+@pytest.mark.parametrize("path", ["/tag/.net", "/.well-known/security.txt", "/static/no.csv.gz"])
+def test_other_names_with_a_dot_are_the_applications(client, path):
+    assert client.get(path).headers["X-Cache-Status"] == "MISS"
 
 
 def test_request_id_is_made_at_the_edge_and_goes_everywhere(stack, client):

@@ -40,6 +40,16 @@ def test_port_in_use(clone):
     assert "make up HTTPS_PORT=" in line
 
 
+def test_address_that_this_machine_does_not_have(clone):
+    clone.write_settings(PUBLISH_ADDRESS="192.0.2.1")
+    assert "no address 192.0.2.1" in refusal(clone.make("up", check=False))
+
+
+def test_pip_config_that_does_not_exist(clone):
+    clone.write_settings(PIP_CONFIG="./nowhere/pip.conf")
+    assert "nowhere/pip.conf does not exist" in refusal(clone.make("up", check=False))
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_low_port_in_use_is_seen_by_a_user_who_may_not_bind_it():
     """`free` alone, since a user who may use the engine needs a group that CI does not have."""
@@ -277,6 +287,9 @@ NGINX_SETTINGS = {
     "prefix of an internal path": ("SCRIPT_NAME", "/metrics/shop"),
     "body size": ("MAX_BODY_SIZE", "10 MB"),
     "port": ("HTTPS_PORT", "8443/"),
+    "port of visitors": ("PUBLIC_PORT", "https"),
+    "address": ("SERVER_NAME", "localhost 256.1.1.1"),
+    "origins": ("CORS_ORIGINS", "https://a.example/path"),
     "rate": ("RATE_LIMIT", "10r/s"),
     "burst": ("RATE_BURST", "0"),
     "connections": ("CONNECTION_LIMIT", "many"),

@@ -62,7 +62,22 @@ def test_an_empty_file_of_fallbacks_is_no_fallback(tmp_path):
 def test_sizes_are_written_as_in_nginx(text, size):
     settings = load(MAX_BODY_SIZE=text)
     assert settings["MAX_CONTENT_LENGTH"] == size
-    assert settings["MAX_FORM_MEMORY_SIZE"] == min(size, 500_000)
+    assert settings["MAX_FORM_MEMORY_SIZE"] == min(size, 500 * 1024)
+
+
+def test_fields_of_forms_have_a_limit_of_their_own_within_that_of_bodies():
+    assert load(MAX_FORM_MEMORY_SIZE="2m")["MAX_FORM_MEMORY_SIZE"] == 2 * 1024**2
+    settings = load(MAX_FORM_MEMORY_SIZE="2m", MAX_BODY_SIZE="1m")
+    assert settings["MAX_FORM_MEMORY_SIZE"] == 1024**2
+
+
+def test_origins_are_separated_by_spaces_or_commas():
+    settings = load(CORS_ORIGINS="https://a.example, https://b.example http://localhost:3000")
+    assert settings["CORS_ORIGINS"] == [
+        "https://a.example",
+        "https://b.example",
+        "http://localhost:3000",
+    ]
 
 
 def test_hosts_are_separated_by_spaces_or_commas():

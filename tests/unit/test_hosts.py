@@ -1,6 +1,7 @@
 """Trusted hosts, and whose forwarded headers are believed."""
 
 import pytest
+from flask import url_for
 
 SPOOFED = {
     "X-Forwarded-For": "6.6.6.6, 203.0.113.9, 10.0.0.2",
@@ -46,3 +47,26 @@ def test_probes_are_answered_whatever_the_host(client, path, host):
 def test_without_server_name_every_host_is_served(make_app):
     answer = make_app().test_client().get("/nowhere", headers={"Host": "shop.platform.example"})
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, "https://localhost/livez"),
+        (
+            {"SERVER_NAME": ".example.org b.example", "PUBLIC_PORT": "443"},
+            "https://example.org/livez",
+        ),
+        ({"SERVER_NAME": "a.example", "HTTPS_PORT": "8443"}, "https://a.example:8443/livez"),
+        ({"SCRIPT_NAME": "/shop", "APP_ENV": "development"}, "http://localhost/shop/livez"),
+    ],
+)
+def test_links_outside_of_requests(make_app, variables, address):
+    with make_app(**variables).app_context():
+        assert url_for("health.livez", _external=True) == address
+
+
+def test_links_in_requests_have_the_visitors_host(make_app):
+    app = make_app(SERVER_NAME="a.example b.example", PUBLIC_PORT="8443")
+    with app.test_request_context("/", base_url="https://b.example"):
+        assert url_for("health.livez", _external=True) == "https://b.example/livez"

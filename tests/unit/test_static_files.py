@@ -1,12 +1,14 @@
 """Static files, as the image serves them when it is alone."""
 
 import gzip
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import APP
+from flask import send_file
 from webapp import static_files
 
 
@@ -16,10 +18,12 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("app") / "app"
     ignored = shutil.ignore_patterns("__pycache__", "*.gz", "cache_manifest.json")
     shutil.copytree(APP, folder, ignore=ignored)
+    # It takes part in nothing: it may need settings that a build does not have.
+    (folder / "webapp/__init__.py").write_text("raise RuntimeError")
     subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "wsgi", "digest", "compile"],
+        [sys.executable, "-m", "flask", "--app", "digest", "digest", "compile"],
         cwd=folder,
-        env={"APP_ENV": "development"},
+        env={},
         capture_output=True,
         check=True,
     )
@@ -89,6 +93,38 @@ def test_anything_else_is_the_normal_404(client, name):
     assert answer.status_code in (404, 308)
     if answer.status_code == 404:
         assert answer.json["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.vtt", "text/vtt; charset=utf-8"), ("a.opus", "audio/ogg"), ("a.ttf", "font/ttf"),
+     ("a.geojson", "application/geo+json"), ("a.webmanifest", "application/manifest+json"),
+     ("a.JS", "text/javascript; charset=utf-8"), ("a.swf", "application/octet-stream"),
+     ("a.csv.gz", "application/gzip")],
+)  # fmt: skip
+def test_a_file_has_the_type_of_the_table(compiled, make_compiled, name, kind):
+    (compiled / name).touch()
+    try:
+        answer = make_compiled().test_client().get(f"/static/{name}")
+    finally:
+        (compiled / name).unlink()
+    assert answer.headers["Content-Type"].replace('"', "") == kind
+
+
+def test_files_that_views_send_have_the_type_of_the_table(make_app, tmp_path):
+    (tmp_path / "a.geojson").touch()
+    with make_app().test_request_context():
+        assert send_file(tmp_path / "a.geojson").mimetype == "application/geo+json"
+
+
+def test_nginx_names_the_charset_of_the_same_types():
+    line = re.search(
+        r"charset_types (.+);", (APP.parent / "nginx/templates/static.conf.template").read_text()
+    )
+    types = {
+        kind for kind in static_files.types_by_extension().values() if kind.startswith("text/")
+    }
+    assert {*line[1].split()} == types - {"text/html"}
 
 
 def test_error_pages_use_the_hashed_name(client):
