@@ -476,3 +476,21 @@ def test_clean_removes_no_image_that_was_built_from_ours(monkeypatch):
     monkeypatch.setattr(clean, "run", docker)
     clean.remove_images()
     assert removed == list(service)[:4]
+
+
+def test_lint_says_what_to_install_where_shellcheck_has_no_package(tmp_path):
+    """On Linux on arm64."""
+    for name in ("bash", "dirname", "mktemp", "rm", "uname"):
+        (tmp_path / name).symlink_to(Path(shutil.which(name)).resolve())
+    answer = subprocess.run(
+        ["bash", compose.ROOT / "scripts/lint.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        f"error: shellcheck is not here, and has no Python package for {os.uname().machine}"
+        " -> apt-get install shellcheck\n"
+    )
