@@ -87,7 +87,7 @@ def check_nginx(recreated: set[str]) -> None:
     A certificate in a folder may have been replaced by one with which nginx would not start again.
     """
     if "nginx" in recreated or "/" in compose.setting("CERTIFICATES"):
-        check("nginx", ["nginx", "nginx", "-t", "-q"])
+        check("nginx", ["nginx", "nginx", "-e", "stderr", "-t", "-q"])
 
 
 def check_app(recreated: set[str]) -> None:

@@ -25,3 +25,12 @@ def test_what_is_copied_is_readable_whatever_the_umask_of_the_checkout(file):
         for source in sources:
             if not source.startswith("-"):
                 assert source.endswith("/") == (file.parent / source).is_dir()
+
+
+def test_versions_that_differ_from_debians_are_listed():
+    text = (ROOT / "images/README.md").read_text()
+    listed = dict(re.findall(r"^\| (\S+) \| ([0-9.]+) \| [0-9.]+ \|", text, re.MULTILINE))
+    pins = "".join(file.read_text() for file in FILES)
+    for image, version in listed.items():
+        assert re.search(rf"^ARG [A-Z_]+_IMAGE={image}:v?{re.escape(version)}$", pins, re.MULTILINE)
+    assert {"nginx", "prom/prometheus"} <= {*listed}
