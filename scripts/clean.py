@@ -49,11 +49,19 @@ def remove_rest() -> None:
 
 
 def remove_images() -> None:
-    """Remove what releases and deploys have tagged, and what builds have left without a name."""
-    ours = f"label=com.docker.compose.project={compose.config()['name']}"
+    """Remove what releases and deploys have tagged, and what builds have left without a name.
+
+    Images that somebody built from ours inherit the labels, and have names of their own.
+    """
+    project = compose.config()["name"]
+    ours = f"label=com.docker.compose.project={project}"
     format_ = "{{.Repository}}:{{.Tag}}"
+    label = '{{index .Config.Labels "com.docker.compose.service"}}'
     for image in run("docker", "images", "--filter", ours, "--format", format_).stdout.split():
-        run("docker", "rmi", image)
+        service = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
+        names = (f"{project}-{service}", f"{compose.setting('IMAGES') or project}/{service}")
+        if image.rpartition(":")[0] in names:
+            run("docker", "rmi", image)
     run("docker", "image", "prune", "--force", "--filter", ours)
 
 

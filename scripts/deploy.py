@@ -388,7 +388,8 @@ def check_nginx(variables: dict[str, str]) -> None:
     stack = json.loads(answer.stdout)
     nginx = stack["services"]["nginx"]
     settings = [f"--env={name}={value}" for name, value in nginx["environment"].items()]
-    create = ["docker", "create", "--network=none", *settings, nginx["image"], "nginx", "-t", "-q"]
+    test = ["nginx", "-e", "stderr", "-t", "-q"]
+    create = ["docker", "create", "--network=none", *settings, nginx["image"], *test]
     container = run(*create).stdout.strip()
     try:
         for secret in nginx["secrets"]:

@@ -317,9 +317,10 @@ def registry() -> Iterator[Problem]:
         return
     missing = [
         image
-        for images in compose.base_images().values()
+        for service, images in compose.base_images().items()
         for image in images.values()
-        if run("docker", "image", "inspect", image).returncode
+        if not build.is_optional(service)
+        and run("docker", "image", "inspect", image).returncode
         and run("docker", "manifest", "inspect", image).returncode
     ]
     if missing:

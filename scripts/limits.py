@@ -119,8 +119,10 @@ RULES = (
     ),
     Rule(
         "LOGSTASH_MEMORY",
-        lambda n: 2 * n["LOGSTASH_HEAP"],
-        "twice LOGSTASH_HEAP={LOGSTASH_HEAP}",
+        # Direct memory as large as the heap, JRuby's own, two 64 MB pages of the queue.
+        # https://www.elastic.co/docs/reference/logstash/jvm-settings#memory-size-calculation
+        lambda n: 2 * n["LOGSTASH_HEAP"] + 512 * MB,
+        "twice LOGSTASH_HEAP={LOGSTASH_HEAP} and 512m",
         "LOGSTASH_HEAP",
     ),
 )

@@ -42,6 +42,9 @@ is_shell() {
   esac
 }
 
+command -v shellcheck >/dev/null ||
+  die "shellcheck is not here, and has no Python package for $(uname -m)" 'apt-get install shellcheck'
+
 mapfile -d '' files < <(list_files)
 [ "${#files[@]}" -gt 0 ] || die 'git lists no files here, its words are above' 'git --version'
 python=() shell=() yaml=() compose=() dockerfiles=() json=() requirements=()

@@ -31,10 +31,21 @@ random() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }
 
 key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; }
 
+# Without these two, which not every openssl adds, Python 3.13 refuses a certificate.
+key_identifiers='subjectKeyIdentifier=hash
+authorityKeyIdentifier=keyid'
+
 # The logging room's own authority. Its key signs here, and no container has it.
 authority() {
   openssl req -x509 -new -key secrets/logging_ca_key -days 3650 -subj '/CN=Flask in production, logging' \
-    -addext 'keyUsage=critical,keyCertSign,cRLSign'
+    -config <(echo "[req]
+distinguished_name=name
+x509_extensions=authority
+[name]
+[authority]
+basicConstraints=critical,CA:TRUE
+keyUsage=critical,keyCertSign,cRLSign
+$key_identifiers")
 }
 
 # certificate NAME: for the service of that name, which in a cluster is a client of the others, too.
@@ -42,7 +53,8 @@ certificate() {
   local extensions="subjectAltName=DNS:$1,DNS:localhost
 basicConstraints=critical,CA:FALSE
 keyUsage=critical,digitalSignature
-extendedKeyUsage=serverAuth,clientAuth"
+extendedKeyUsage=serverAuth,clientAuth
+$key_identifiers"
   openssl req -new -key "secrets/$1_certificate_key" -subj "/CN=$1" |
     openssl x509 -req -CA secrets/logging_ca -CAkey secrets/logging_ca_key -days 730 \
       -set_serial "0x$(openssl rand -hex 16)" -extfile <(echo "$extensions") 2>/dev/null ||

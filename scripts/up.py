@@ -65,8 +65,9 @@ def start(services: list[str]) -> None:
         say(f"secrets have changed: starting {service} anew")
         run("docker", "compose", "rm", "--stop", "--force", service)
     command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
-    # What is not healthy ends it sooner; Elastic's programs take a minute each on a small machine.
-    command += ["--wait-timeout", "300", *services]
+    # An unhealthy container ends it sooner. Elasticsearch and then Kibana take minutes on a small
+    # machine.
+    command += ["--wait-timeout", "600", *services]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
         show_log(run("docker", "compose", "logs", "--tail", "50", "--no-log-prefix").stdout)
         die("the stack did not become healthy; its last lines are above", "make ps; make logs")
@@ -86,7 +87,7 @@ def check_nginx(recreated: set[str]) -> None:
     A certificate in a folder may have been replaced by one with which nginx would not start again.
     """
     if "nginx" in recreated or "/" in compose.setting("CERTIFICATES"):
-        check("nginx", ["nginx", "nginx", "-t", "-q"])
+        check("nginx", ["nginx", "nginx", "-e", "stderr", "-t", "-q"])
 
 
 def check_app(recreated: set[str]) -> None:

@@ -1,4 +1,6 @@
-"""Gives Elasticsearch and Kibana what the logging room needs, and ends.
+"""Gives Elasticsearch or Kibana what the logging room needs, and ends.
+
+Usage: setup.py elasticsearch | kibana. Two parts, because Logstash waits for the first alone.
 
 Run again it changes nothing, but for what the files beside it, the passwords or LOG_RETENTION have
 changed. In Docker Swarm nothing guarantees an order, so every request is repeated until it is
@@ -7,6 +9,7 @@ that was not long enough, 1 when trying again would not help.
 """
 
 import base64
+import functools
 import http.client
 import json
 import os
@@ -46,6 +49,14 @@ def secret(name):
         die(f"secret {name}: {error.strerror}", "make secrets, then make up")
 
 
+@functools.cache
+def trusted():
+    try:
+        return ssl.create_default_context(cadata=secret("logging_ca"))
+    except ssl.SSLError:
+        die("secret logging_ca is no certificate", "make secrets, then make up")
+
+
 def content(name):
     """A file beside this one, its variables filled in."""
     days = int(RETENTION[:-1])
@@ -57,7 +68,7 @@ def content(name):
 def send(url, method, path, body, content_type, timeout):
     parts = urlsplit(url)
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=trusted)
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=trusted())
     else:
         connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
     headers = {"Authorization": f"Basic {credentials}", "Content-Type": content_type}
@@ -108,7 +119,8 @@ def ask(url, method, path, body, content_type="application/json"):
                     die(
                         f"{service} refuses user elastic: {problem}",
                         "if secrets/elastic_password is not that of its first start: docker compose"
-                        " exec elasticsearch elasticsearch-reset-password -i -u elastic",
+                        " exec elasticsearch elasticsearch-reset-password -i -u elastic"
+                        " --url https://localhost:9200",
                     )
             # 409: the same set-up, run twice at once.
             elif status not in (409, 429) and status < 500:
@@ -142,34 +154,35 @@ def multipart(text):
     )
 
 
+def set_up_elasticsearch():
+    logstash_password, kibana_password = secret("logstash_password"), secret("kibana_password")
+    # The policy before the template that names it, the role before its user.
+    put("/_ilm/policy/logs-flask", content("lifecycle.json"))
+    put("/_index_template/logs-flask", content("template.json"))
+    put("/_security/role/logstash_writer", content("role.json"))
+    put(
+        "/_security/user/logstash_writer",
+        {"password": logstash_password, "roles": ["logstash_writer"]},
+    )
+    # Kibana gets on only now.
+    put("/_security/user/kibana_system/_password", {"password": kibana_password})
+
+
+def set_up_kibana():
+    # What people have changed in these two is lost; they can keep it under another name.
+    # https://www.elastic.co/docs/api/doc/kibana/
+    ask(KIBANA, "POST", "/api/data_views/data_view", json.dumps(content("data_view.json")))
+    path = "/api/saved_objects/_import?overwrite=true"
+    form = multipart(json.dumps(content("search.json")))
+    answer = ask(KIBANA, "POST", path, form, f"multipart/form-data; boundary={BOUNDARY}")
+    if not json.loads(answer)["success"]:
+        die(f"Kibana, {path}: {answer[:300]}", "mend logstash/setup/search.json")
+
+
 if not re.fullmatch(r"[1-9][0-9]{0,3}d", RETENTION):
     die(
         f"LOG_RETENTION={RETENTION}: not a number of days",
         "LOG_RETENTION=30d in .env, then make up",
     )
 credentials = base64.b64encode(f"elastic:{secret('elastic_password')}".encode()).decode()
-logstash_password, kibana_password = secret("logstash_password"), secret("kibana_password")
-try:
-    trusted = ssl.create_default_context(cadata=secret("logging_ca"))
-except ssl.SSLError:
-    die("secret logging_ca is no certificate", "make secrets, then make up")
-
-# The policy before the template that names it, the role before its user.
-put("/_ilm/policy/logs-flask", content("lifecycle.json"))
-put("/_index_template/logs-flask", content("template.json"))
-put("/_security/role/logstash_writer", content("role.json"))
-put(
-    "/_security/user/logstash_writer",
-    {"password": logstash_password, "roles": ["logstash_writer"]},
-)
-# Kibana gets on only now.
-put("/_security/user/kibana_system/_password", {"password": kibana_password})
-
-# What people have changed in these two is lost; they can keep it under another name.
-# https://www.elastic.co/docs/api/doc/kibana/
-ask(KIBANA, "POST", "/api/data_views/data_view", json.dumps(content("data_view.json")))
-path = "/api/saved_objects/_import?overwrite=true"
-form = multipart(json.dumps(content("search.json")))
-answer = ask(KIBANA, "POST", path, form, f"multipart/form-data; boundary={BOUNDARY}")
-if not json.loads(answer)["success"]:
-    die(f"Kibana, {path}: {answer[:300]}", "mend logstash/setup/search.json")
+{"elasticsearch": set_up_elasticsearch, "kibana": set_up_kibana}[sys.argv[1]]()

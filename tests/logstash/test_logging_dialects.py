@@ -26,6 +26,8 @@ AS_IN_THE_CORE = {
     *("build", "image", "security_opt", "restart", "deploy", "cpu_quota"),
     *("volumes", "tmpfs", "secrets"),
 }
+README = ROOT / "logstash/README.md"
+SETUP = "logstash/setup/Dockerfile"
 KIBANA = "kibana/kibana.yml"
 # Whose image is another's, and which user it is then.
 FORWARDER = COMPOSE["services"]["log-forwarder"]["user"].partition(":")[0]
@@ -68,8 +70,33 @@ def uid(service: str) -> str:
     if service == "app":
         dockerfile = (ROOT / "app/Dockerfile").read_text()
         return re.search(r"^ARG APP_UID=(\d+)", dockerfile, re.MULTILINE)[1]
+    if service == "kibana-setup":
+        return user(SETUP)
     build = COMPOSE["services"][service].get("build")
     return user(f"{build['context']}/Dockerfile" if build else "nginx/Dockerfile")
+
+
+def test_logstash_waits_for_elasticsearch_and_not_for_kibana():
+    """Kibana takes minutes to start, and lines come at once."""
+    waits = {
+        name: {*service.get("depends_on", {})} for name, service in COMPOSE["services"].items()
+    }
+    assert waits["logstash"] == {"elasticsearch-setup"}
+    assert waits["elasticsearch-setup"] == {"elasticsearch"}
+    assert waits["kibana-setup"] == {"kibana"}
+    assert not any("kibana-setup" in names for names in waits.values())
+    for dialect in (COMPOSE, STACK):
+        words = dialect["services"]["kibana-setup"]["command"][-1]
+        assert words.startswith("python setup.py kibana && touch /tmp/done")
+    # By default, as in the image; in Swarm it has to stay.
+    assert 'CMD ["python", "setup.py", "elasticsearch"]' in (ROOT / SETUP).read_text()
+    assert "setup.py elasticsearch &&" in STACK["services"]["elasticsearch-setup"]["command"][-1]
+
+
+def test_kibana_has_memory_to_start():
+    """https://github.com/elastic/cloud-on-k8s/issues/9239"""
+    for file in FILES.values():
+        assert megabytes(defaults(file)["KIBANA_MEMORY"]) >= 2048
 
 
 def test_who_reads_the_files_of_nginx_is_its_user():
@@ -99,7 +126,7 @@ def test_the_same_limits():
 
 
 def test_what_keeps_data_stays_on_its_node_and_shows_its_page():
-    for name in ("elasticsearch", "elasticsearch-setup", "kibana", "logstash"):
+    for name in ("elasticsearch", "elasticsearch-setup", "kibana", "kibana-setup", "logstash"):
         deploy = STACK["services"][name]["deploy"]
         assert deploy["placement"] == {"constraints": ["node.labels.logging == true"]}
         ports = [port.rpartition(":")[2] for port in COMPOSE["services"][name].get("ports", [])]
@@ -130,7 +157,7 @@ def test_it_is_denied_what_the_core_is():
             assert service["deploy"]["endpoint_mode"] == "dnsrr"
     core = read("docker-compose.yml")["x-hardened"]
     for name, service in COMPOSE["services"].items():
-        if name == "elasticsearch-setup":
+        if name in ("elasticsearch-setup", "kibana-setup"):
             assert (core | {"restart": "no"}).items() <= service.items()
         elif name not in ("app", "nginx"):
             assert core.items() <= service.items(), name
@@ -141,12 +168,39 @@ def test_the_key_of_the_authority_is_given_to_nobody():
         assert "logging_ca_key" not in (ROOT / file).read_text()
 
 
-def test_elasticsearch_has_twice_its_heap():
-    """https://www.elastic.co/docs/deploy-manage/deploy/self-managed/important-settings-configuration"""
-    for file in FILES.values():
-        given = defaults(file)
-        for name in ("ELASTICSEARCH", "LOGSTASH"):
-            assert 2 * megabytes(given[f"{name}_HEAP"]) == megabytes(given[f"{name}_MEMORY"])
+def test_java_has_memory_beside_its_heap():
+    """https://www.elastic.co/docs/deploy-manage/deploy/self-managed/important-settings-configuration
+
+    Logstash takes 900 MB with 256 MB of heap (elastic/logstash#12747).
+    """
+    laptop = dict(re.findall(r"^    ([A-Z_]+)=(\S+)$", README.read_text(), re.MULTILINE))
+    for given in (*map(defaults, FILES.values()), laptop):
+        size = {
+            name: megabytes(given[name]) for name in given if name.endswith(("_HEAP", "_MEMORY"))
+        }
+        assert size["ELASTICSEARCH_MEMORY"] == 2 * size["ELASTICSEARCH_HEAP"]
+        assert size["LOGSTASH_MEMORY"] >= 2 * size["LOGSTASH_HEAP"] + 512
+
+
+def test_elasticsearchs_watermarks_are_absolute():
+    """Percentages of a large disk stop it; mixed ones keep it from starting."""
+    settings = read("logstash/elasticsearch/elasticsearch.yml")
+    marks = [
+        settings[f"cluster.routing.allocation.disk.watermark.{name}"]
+        for name in ("low", "high", "flood_stage")
+    ]
+    low, high, flood = (int(re.fullmatch(r"(\d+)gb", mark)[1]) for mark in marks)
+    assert low > high > flood >= 2
+    needed = COMPOSE["services"]["elasticsearch"]["labels"]["needs-disk-gb"]
+    # Three images of 1.5 GB.
+    assert int(needed) - 3 * 1.5 > low
+
+
+def test_kibana_asks_nothing_of_elastic_by_itself():
+    settings = read(f"logstash/{KIBANA}")
+    for name in ("telemetry.optIn", "newsfeed.enabled", "map.includeElasticMapsService"):
+        assert settings[name] is False
+    assert settings["xpack.fleet.isAirGapped"] is True
 
 
 def megabytes(text: str) -> int:

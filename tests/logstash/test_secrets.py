@@ -1,6 +1,7 @@
 """The certificates that scripts/secrets.sh makes, by what Python's TLS takes, and their renewal."""
 
 import contextlib
+import os
 import re
 import shutil
 import ssl
@@ -111,6 +112,41 @@ def test_without_the_key_of_the_authority_nothing_is_signed_anew(clone):
     (clone.folder / "secrets/logstash_certificate").unlink()
     answer = clone.make("secrets", check=False)
     assert "error: openssl made no certificate for logstash" in answer.stderr
+
+
+# What OpenSSL 1.1.1 and LibreSSL make: what they are not asked for is not in it, or as their own
+# configuration has it.
+OLD_OPENSSL = """#!/bin/bash
+arguments=()
+for word; do
+  if [[ $last == -extfile ]]; then
+    extensions=$(cat "$word")
+    for name in subjectKeyIdentifier authorityKeyIdentifier; do
+      [[ $extensions == *"$name"* ]] || extensions+=$'\\n'$name=none
+    done
+    echo "$extensions" >"$0.extensions"
+    word=$0.extensions
+  fi
+  arguments+=("$word")
+  last=$word
+done
+if [[ $1 == req && " $* " != *" -config "* ]]; then
+  printf '%s\\n' '[req]' distinguished_name=name x509_extensions=v3_ca '[name]' '[v3_ca]' \
+    subjectKeyIdentifier=hash basicConstraints=CA:true >"$0.configuration"
+  arguments+=(-config "$0.configuration")
+fi
+exec OPENSSL "${arguments[@]}"
+"""
+
+
+def test_an_old_openssl_makes_certificates_that_python_takes(tmp_path):
+    clone, tools = Clone(tmp_path / "clone"), tmp_path / "bin"
+    tools.mkdir()
+    (tools / "openssl").write_text(OLD_OPENSSL.replace("OPENSSL", shutil.which("openssl")))
+    (tools / "openssl").chmod(0o755)
+    clone.make("secrets", PATH=f"{tools}:{os.environ['PATH']}")
+    for name in ("elasticsearch", "logstash"):
+        handshake(clone, server(clone, name), name)
 
 
 def test_who_has_no_openssl_has_the_core_all_the_same(tmp_path):

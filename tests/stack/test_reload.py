@@ -1,5 +1,6 @@
 """`make reload`: a replaced certificate is loaded, a broken one refused, and no request lost."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ def test_make_up_replaces_no_nginx_by_one_that_would_not_start(stack, change):
         template(stack).write_text(file)
     assert answer.returncode
     assert "error: nginx would not start, its last words are above" in answer.stderr
+    # nginx's words, each once: no build output, and not again by the image's own error log.
+    shown = re.findall(r"^  \| (?:.*\[emerg\] (?:\d+#\d+: )?)?(.+)", answer.stderr, re.MULTILINE)
+    assert 1 <= len(shown) == len({*shown}) <= 2
     assert load.failed == [], load.summary
     assert stack.inspect("nginx")[0]["State"]["StartedAt"] == started
 

@@ -19,6 +19,17 @@ def test_certificate_names_the_host(stack):
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days <= 398
 
 
+def test_a_strict_client_takes_the_certificate(stack):
+    """As Python is from 3.13 on."""
+    context = ssl.create_default_context(cadata=stack.certificate)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    with (
+        socket.create_connection(("127.0.0.1", stack.https_port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        assert connection.version()
+
+
 def test_certificate_survives_a_new_container(stack):
     before = stack.certificate
     stack.make("down")

@@ -14,8 +14,10 @@ from conftest import APP
 sys.path.insert(0, str(APP.parent / "scripts"))
 
 import build
+import clean
 import compose
 import deploy
+import doctor
 import release
 import stack
 import swarm
@@ -427,3 +429,68 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
         Path(tmp_path / "asked").read_text()
         process.send_signal(number)
         assert process.communicate(timeout=20)[1] == "error: interrupted -> make status\n"
+
+
+def test_an_optional_image_is_not_missed_where_stand_ins_are_forbidden(monkeypatch):
+    """It is left out, as it is with BASE_IMAGES=auto."""
+    optional = {"labels": {"optional": "true"}}
+    services = {"prometheus": {}, "grafana": optional}
+    monkeypatch.setattr(compose, "config", lambda: {"services": services})
+    images = {name: {f"{name.upper()}_IMAGE": f"{name}:1"} for name in services}
+    monkeypatch.setattr(compose, "base_images", lambda: images)
+    monkeypatch.setenv("BASE_IMAGES", "registry")
+    there = {"prometheus:1"}
+    monkeypatch.setattr(
+        doctor,
+        "run",
+        lambda *command: subprocess.CompletedProcess(command, int(command[-1] not in there)),
+    )
+    assert list(doctor.registry()) == []
+    there.clear()
+    (problem,) = doctor.registry()
+    assert problem.what.startswith("no registry gives prometheus:1, and")
+
+
+def test_clean_removes_no_image_that_was_built_from_ours(monkeypatch):
+    monkeypatch.setattr(compose, "config", lambda: {"name": "site"})
+    monkeypatch.setattr(compose, "setting", {"IMAGES": "registry:5000/team"}.get)
+    # Labels are inherited.
+    service = {
+        "site-app:latest": "app",
+        "site-app:previous": "app",
+        "registry:5000/team/app:v1": "app",
+        "registry:5000/team/node-exporter:v1": "node-exporter",
+        "my-worker:latest": "app",
+        "site-worker:latest": "app",
+        "registry:5000/other/app:v1": "app",
+    }
+    removed = []
+
+    def docker(*command):
+        if command[1] == "images":
+            return subprocess.CompletedProcess(command, 0, "\n".join(service))
+        if command[1] == "rmi":
+            removed.append(command[2])
+        return subprocess.CompletedProcess(command, 0, service.get(command[-1], ""))
+
+    monkeypatch.setattr(clean, "run", docker)
+    clean.remove_images()
+    assert removed == list(service)[:4]
+
+
+def test_lint_says_what_to_install_where_shellcheck_has_no_package(tmp_path):
+    """On Linux on arm64."""
+    for name in ("bash", "dirname", "mktemp", "rm", "uname"):
+        (tmp_path / name).symlink_to(Path(shutil.which(name)).resolve())
+    answer = subprocess.run(
+        ["bash", compose.ROOT / "scripts/lint.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        f"error: shellcheck is not here, and has no Python package for {os.uname().machine}"
+        " -> apt-get install shellcheck\n"
+    )
