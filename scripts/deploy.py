@@ -44,7 +44,7 @@ LONGEST_NAME = 64 - 17 - 12
 def main() -> None:
     hear_signals()
     doctor.require(doctor.BEFORE_BUILD)
-    swarm.require_manager()
+    swarm.require_manager("make release")
     swarm.timeout()
     variables = compose.environment()
     images = variables.get("IMAGES") or swarm.stack_name()
