@@ -385,6 +385,36 @@ def test_without_a_swarm_the_command_for_one_host_is_named(monkeypatch, command,
         command()
 
 
+def test_secrets_of_rooms_that_are_off_are_not_made(tmp_path):
+    shutil.copytree(APP.parent / "scripts", tmp_path / "scripts")
+    for folder in ("prometheus", "logstash"):
+        (tmp_path / folder).mkdir()
+    made = []
+    # Each makes what is still missing.
+    for files in (["docker-compose.yml"], ["docker-compose.yml:prometheus/docker-compose.yml"], []):
+        command = ["bash", "scripts/secrets.sh", *files]
+        said = subprocess.check_output(command, cwd=tmp_path, text=True)
+        made.append(re.findall(r"secrets/(secret_key|grafana_password|elastic_password)\n", said))
+    assert made == [["secret_key"], ["grafana_password"], ["elastic_password"]]
+
+
+def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monkeypatch):
+    for name in (".env.example", "docker-compose.yml"):
+        (tmp_path / name).write_text((compose.ROOT / name).read_text())
+    (tmp_path / "extra.yml").write_text("# ${MINE:-}\n")
+    names = ["RATE_LIMIT", "BASE_IMAGES", "COMPOSE_PROJECT_NAME", "MINE", "BY_NAME"]
+    names += ["RATE_LIMT", "SECRET_KEY"]
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names) + "# NOT=1\n")
+    services = {"app": {"environment": {"BY_NAME": "1", "SECRET_KEY": None}}, "nginx": {}}
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(compose, "config", lambda: {"services": services})
+    monkeypatch.setattr(compose, "setting", lambda name: "" if name == "COMPOSE_FILE" else "1")
+    found = [problem.what.split()[2] for problem in doctor.unread_settings()]
+    assert found == ["RATE_LIMT,", "SECRET_KEY,"]
+    (tmp_path / ".env").unlink()
+    assert [*doctor.unread_settings()] == []
+
+
 def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monkeypatch):
     """Its tag is gone; tests/stack/test_release.py types it twice."""
     done = []
