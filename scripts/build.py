@@ -1,5 +1,6 @@
 """Building the images of docker-compose.yml, for `make up`, `make release` and `make deploy`."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def environment(base_images: str = "") -> dict[str, str]:
     for service, image in without_image(values).items():
         if not is_optional(service):
             die(*out_of_reach(service, image))
-    values["APP_VERSION"] = compose.setting("APP_VERSION") or git_version() or "unversioned"
+    values["APP_VERSION"] = compose.setting("APP_VERSION") or name() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -68,6 +69,20 @@ def is_optional(service: str) -> bool:
 def git_version() -> str:
     """What git calls what is here, with -dirty for what is not committed; empty without git."""
     return run("git", "describe", "--tags", "--always", "--dirty").stdout.strip()
+
+
+def name() -> str:
+    """The same, with a hash of what is not committed in the application: no two share a name."""
+    version = git_version()
+    changes = hashlib.sha256(run("git", "diff", "HEAD", "--binary", "--", "app", text=False).stdout)
+    unknown = run("git", "ls-files", "-z", "--others", "--exclude-standard", "--", "app").stdout
+    for path in filter(None, unknown.split("\0")):
+        changes.update(path.encode("utf-8", "surrogateescape"))
+        file = compose.ROOT / path
+        changes.update(file.read_bytes() if file.is_file() else b"")
+    if not version or changes.digest() == hashlib.sha256().digest():
+        return version
+    return f"{version.removesuffix('-dirty')}-dirty-{changes.hexdigest()[:8]}"
 
 
 def git_commit() -> str:

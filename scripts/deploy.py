@@ -44,7 +44,7 @@ LONGEST_NAME = 64 - 17 - 12
 def main() -> None:
     hear_signals()
     doctor.require(doctor.BEFORE_BUILD)
-    swarm.require_manager()
+    swarm.require_manager("make release")
     swarm.timeout()
     variables = compose.environment()
     images = variables.get("IMAGES") or swarm.stack_name()
@@ -55,7 +55,8 @@ def main() -> None:
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     tags = versions(variables, made_of(all_))
     left_out = provide({name: f"{images}/{name}:{tag}" for name, tag in tags.items()}, variables)
-    if subprocess.run(["bash", "scripts/secrets.sh"], cwd=ROOT, check=False).returncode:  # noqa: S607
+    make_secrets = ["bash", "scripts/secrets.sh", os.environ["COMPOSE_FILE"]]
+    if subprocess.run(make_secrets, cwd=ROOT, check=False).returncode:  # noqa: S603
         sys.exit(1)
     variables |= {
         "IMAGES": images,

@@ -126,6 +126,29 @@ def configuration() -> Iterator[Problem]:
         yield Problem(f"Compose refuses the configuration: {error}", "mend .env or the named file")
 
 
+def unread_settings() -> Iterator[Problem]:
+    """Names in .env that no file of Compose passes on: no error, because the stack works."""
+    file = ROOT / ".env"
+    text = file.read_text(errors="replace") if file.exists() else ""
+    named = compose.setting("COMPOSE_FILE").split(os.pathsep)
+    files = {*ROOT.glob("*.yml"), *ROOT.glob("*/*.yml"), *(ROOT / it for it in named if it)}
+    read = "".join(file.read_text(errors="replace") for file in files)
+    explained = re.findall(r"^# (\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    # With env_file, or by the name alone.
+    passed = [it.get("environment") or {} for it in compose.config()["services"].values()]
+    for name in dict.fromkeys(re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", text, re.MULTILINE)):
+        if name in explained or name.startswith(("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")):
+            continue
+        if re.search(rf"\$\{{?{name}\b", read):
+            continue
+        if any(it.get(name) == compose.setting(name) for it in passed if name in it):
+            continue
+        yield Problem(
+            f".env has {name}, and no compose file passes it on",
+            "correct the name, or add it under `environment` of app: docs/fork.md",
+        )
+
+
 def settings() -> Iterator[Problem]:
     """No setting needs more than another one allows."""
     if found := limits.problem(compose.config()):
@@ -369,6 +392,8 @@ def main() -> None:
     found = problems(verbose=True)
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)
+    for problem in [] if found else unread_settings():
+        print(f"warning: {problem}", file=sys.stderr)
     sys.exit(1 if found else 0)
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     # Compose would start again what an interrupted release has left, and count it in.
     run("docker", "compose", "rm", "--force", "app")
     image = app_image()
-    old_image = inspect(old)[0]["Image"]
+    before = inspect(old)[0]
     if back:
         go_back(image)
     else:
@@ -50,7 +50,9 @@ def main() -> None:
         send_to([])
         say("this version is running already")
         return
-    switch(old, wanted, image, old_image)
+    switch(old, wanted, image, before["Image"], back)
+    now, then = (settings(it)["APP_VERSION"] for it in (inspect(containers())[0], before))
+    say(f"released {now} in place of {then}")
 
 
 def containers(*options: str, service: str = "app") -> list[str]:
@@ -90,7 +92,7 @@ def go_back(image: str) -> None:
     """Give the image of before that name."""
     if run("docker", "tag", f"{image}:previous", image).returncode:
         die(
-            "there is no version before this one: nothing has been released here",
+            "no earlier version is kept: only one is, and a release-rollback uses it up",
             "git checkout VERSION && make release",
         )
 
@@ -114,13 +116,18 @@ def id_of(image: str) -> str:
     return run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
 
 
-def keep(old_image: str) -> None:
-    """Keep what ran for `make release-rollback`, if something else runs now."""
-    if old_image != id_of(app_image()):
+def keep(old_image: str, back: bool = False) -> None:
+    """Keep what ran for `make release-rollback`, if something else runs now.
+
+    Not after a rollback: the next would lead forward again.
+    """
+    if back:
+        run("docker", "rmi", f"{app_image()}:previous")
+    elif old_image != id_of(app_image()):
         run("docker", "tag", old_image, f"{app_image()}:previous")
 
 
-def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
+def switch(old: list[str], wanted: int, image: str, old_image: str, back: bool = False) -> None:
     say(f"starting {wanted} beside {len(old)}")
     try:
         # The new ones are in Docker's DNS from their first moment on.
@@ -152,12 +159,11 @@ def switch(old: list[str], wanted: int, image: str, old_image: str) -> None:
         if isinstance(error, KeyboardInterrupt):
             die("interrupted; the old version serves as before", "make release")
         raise
-    keep(old_image)
+    keep(old_image, back)
     say("they serve; stopping those of before")
     run("docker", "stop", *old)
     run("docker", "rm", *old)
     send_to([])
-    say(f"released {settings(inspect(containers())[0])['APP_VERSION']}")
 
 
 def wait_until_ready(new: list[str], image: str, wanted: int) -> str:

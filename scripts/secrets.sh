@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Usage: secrets.sh [COMPOSE_FILE]; with the files that Compose reads, no secrets of other rooms.
 # Makes the secrets that are missing; what is there stays as it is. What it made is noted in
 # secrets/.made, so that `make clean` can tell it from what a person put there.
 # Compose mounts these files with the owner and mode they have here, and the containers run as other
@@ -26,6 +27,10 @@ make_secret() {
   sha256sum "$file" >>secrets/.made
   say "made $file"
 }
+
+readonly FILES=${1-}
+# wanted FOLDER: is the room here, and switched on if that is asked?
+wanted() { [ -d "$1" ] && [[ -z $FILES || $FILES == *"$1/"* ]]; }
 
 random() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }
 
@@ -85,14 +90,14 @@ make_secret secret_key random
 # Old keys, one a line, that still read the sessions they signed; none until a key is replaced (`make
 # rotate`). A line end all the same, because Swarm has no empty secrets.
 make_secret secret_key_fallbacks echo
-if [ -d prometheus ]; then
+if wanted prometheus; then
   # Where alerts are sent to, and the call that has to come every minute; nowhere until filled in.
   make_secret alert_webhook_url echo
   make_secret dead_mans_switch_url echo
   make_secret grafana_password random
   make_secret grafana_secret_key random
 fi
-if [ -d logstash ]; then
+if wanted logstash; then
   make_secret elastic_password random
   make_secret kibana_password random
   make_secret logstash_password random

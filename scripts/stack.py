@@ -23,7 +23,7 @@ def init() -> None:
 
 def status() -> None:
     """What runs where, in which version, and what failed last. Exit code 1 unless all is well."""
-    swarm.require_manager()
+    swarm.require_manager("make ps")
     services = swarm.services()
     states = [swarm.look(*item) for item in services.items()]
     if not states:
@@ -43,7 +43,7 @@ def status() -> None:
 
 def rollback() -> None:
     """Bring back what the last deploy replaced: image, settings and secrets."""
-    swarm.require_manager()
+    swarm.require_manager("make release-rollback")
     services, timeout = swarm.services(), swarm.timeout()
     other = [name for name, service in services.items() if swarm.other_before(service)]
     changed = [name for name in other if not swarm.was_rolled_back(services[name])]
@@ -68,7 +68,7 @@ def rollback() -> None:
 
 def undeploy() -> None:
     """Remove the stack, and wait until nothing of it is left."""
-    swarm.require_manager()
+    swarm.require_manager("make down")
     stack = swarm.stack_name()
     if not swarm.services() and not networks(stack):
         say(f"{stack} is not deployed")

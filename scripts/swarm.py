@@ -42,13 +42,16 @@ def stack_name() -> str:
     return compose.config()["name"]
 
 
-def require_manager() -> None:
+def require_manager(on_one_host: str = "make up") -> None:
     """End with one line unless the engine is a manager of a Swarm."""
     doctor.require([[doctor.engine], [doctor.configuration]])
     info = run("docker", "info", "--format", "{{json .Swarm}}")
     swarm = json.loads(info.stdout or "null") or {}
     if swarm.get("LocalNodeState") != "active":
-        die("this engine is in no Swarm", "make swarm (one to try on), or docs/swarm.md")
+        die(
+            "this engine is in no Swarm",
+            f"{on_one_host}, which is for one host; or docs/swarm.md; or make swarm, to try one on",
+        )
     if not swarm.get("ControlAvailable"):
         die("this node is a worker of its Swarm", "type it on a manager")
 

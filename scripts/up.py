@@ -24,16 +24,22 @@ def main() -> None:
     environment = build.environment()
     # Not before: a choice that cannot be had leaves everything as it is.
     rooms.remember()
-    script("scripts/secrets.sh")
+    script("scripts/secrets.sh", compose.setting("COMPOSE_FILE") or rooms.CORE)
     os.environ.update(environment)
     left_out = build.without_image(environment)
-    for service, image in left_out.items():
-        say(f"{service} is left out: {image} is out of reach and has no stand-in")
     services = [name for name in compose.config()["services"] if name not in left_out]
     start(services if left_out else [])
     finish_release()
     wait_for_nginx()
     say_where(services)
+    # Last, where it is seen: the build may have taken minutes.
+    for service, image in left_out.items():
+        say(f"{service} is left out: {image} is out of reach and has no stand-in")
+    for problem in doctor.unread_settings():
+        say(f"warning: {problem}")
+    if "/" not in compose.setting("CERTIFICATES"):
+        say("browsers warn of the self-signed certificate; your own: docs/certificates.md")
+    say("next: make logs, make ps, make down; after a change: make release")
 
 
 def script(*command: str) -> None:

@@ -1,11 +1,17 @@
 """What tests share: the running stack, and which skips a continuous integration run may have."""
 
 import os
+from pathlib import Path
 
-import load
 import pytest
-from clone import Clone, leftovers, remove_killed
-from replicas import three
+
+# So that a failed assertion in one of the modules beside this one says its values, as in a test.
+HELPERS = {file.stem for file in Path(__file__).parent.glob("*.py")} - {"conftest"}
+pytest.register_assert_rewrite(*HELPERS)
+
+import load  # noqa: E402
+from clone import Clone, leftovers, remove_killed  # noqa: E402
+from replicas import three  # noqa: E402
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
 SKIPS_ALLOWED_IN_CI = {

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import httpx
 from clone import Clone, wait_until
@@ -43,21 +44,30 @@ class OpenPages:
         with self.stack.client() as client:
             # Made for this visitor, and what nginx gives to all.
             for headers in (somebodys, {}):
-                page = client.get("/", headers=headers)
-                page.raise_for_status()
+                page = self.get(client, "/", headers)
                 files = {*re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)}
                 assert any(name.endswith(".css") for name in files), page.text
                 self.files |= files
-            for name in self.files:
-                answer = client.get(name, headers=somebodys)
-                assert answer.status_code == 200, name
-                assert "immutable" in answer.headers["Cache-Control"]
+            # A copy, because another thread may add to them meanwhile.
+            for name in [*self.files]:
+                answer = self.get(client, name, somebodys)
+                assert "immutable" in answer.headers["Cache-Control"], dict(answer.headers)
         return files
+
+    def get(self, client: httpx.Client, path: str, headers: dict[str, str]) -> httpx.Response:
+        begin = datetime.now(UTC)
+        answer = client.get(path, headers=headers)
+        if answer.status_code != 200:
+            raise AssertionError(f"{begin} GET {path} {headers}: {answer} {dict(answer.headers)}")
+        return answer
 
 
 @contextmanager
 def loading(site: Clone) -> Iterator[OpenPages]:
-    """All the time; while nginx is replaced, connections are refused."""
+    """All the time; while nginx is replaced, connections are refused.
+
+    A problem is the request, the answer, and nginx's line about it: which containers it asked.
+    """
     pages, stop, problems, loaded = OpenPages(site), threading.Event(), [], []
 
     def load() -> None:
@@ -67,7 +77,7 @@ def loading(site: Clone) -> Iterator[OpenPages]:
             except httpx.TransportError:
                 pass
             except Exception as error:
-                problems.append(repr(error))
+                problems.append(str(error))
 
     thread = threading.Thread(target=load)
     thread.start()
@@ -80,6 +90,10 @@ def loading(site: Clone) -> Iterator[OpenPages]:
         stop.set()
         thread.join()
     print(f"{len(loaded)} times, {len(pages.files)} files, {len(problems)} problems")
+    if problems:
+        log = site.run("docker", "service", "logs", "--raw", f"{site.name}_nginx").stdout
+        asked = re.findall(r"'x-request-id': '(\w+)'", "".join(problems))
+        problems += [line for line in log.splitlines() if any(it in line for it in asked)]
     assert problems == []
 
 
@@ -91,7 +105,7 @@ def release_and_back(stack: Clone, requests: int) -> None:
     with stack.client() as client:
         before = client.post("/diagnostics/echo").json()["version"]
     pages = OpenPages(stack)
-    for target, version in (("release", "v2"), ("release-rollback", before)):
+    for target, version, other in (("release", "v2", before), ("release-rollback", before, "v2")):
         old, files, workers = ids(stack), pages.load(), {*stack.children("nginx")}
         with Load(stack, pause=0.02) as load:
             said = stack.make(target, APP_VERSION="v2").stdout
@@ -102,10 +116,13 @@ def release_and_back(stack: Clone, requests: int) -> None:
         # (docs/edge.md).
         assert not any(1 in result.repeated for result in load.results), load.summary
         assert {*stack.children("nginx")} <= workers
-        assert said.splitlines()[-1] == f"released {version}"
+        assert said.splitlines()[-1] == f"released {version} in place of {other}"
         assert {result.version for result in load.results[-50:]} == {version}
         assert {result.version for result in load.results} == {before, "v2"}
         assert len(ids(stack)) == len(old)
         assert not ids(stack) & old
         # Not the page that nginx kept.
         assert pages.load() != files
+    # Not forward again.
+    assert "no earlier version is kept" in stack.make("release-rollback", check=False).stderr
+    assert not ids(stack) & old

@@ -4,13 +4,20 @@ JSON is problem details (RFC 9457) with the request id. A client that accepts an
 does, gets JSON below /api/ and HTML elsewhere.
 """
 
-from flask import json, render_template, request
+import errno
+import socket
+
+from flask import got_request_exception, json, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from . import request_id, static_files
 
 # Whatever went wrong on our side, its description was not written for the client.
 OUR_FAULT = "The server could not answer this request. The request id leads us to the cause."
+
+NO_WAY_OUT = (
+    "In Docker, the application cannot call other hosts unless BACKEND_INTERNAL=false in .env"
+)
 
 
 def prefers_json():
@@ -54,5 +61,17 @@ def handle(error):
     return response
 
 
+def explain(_, exception):
+    """Add to the traceback why another host cannot be reached."""
+    cause = exception
+    while cause:
+        unreachable = isinstance(cause, OSError) and cause.errno == errno.ENETUNREACH
+        if unreachable or isinstance(cause, socket.gaierror):
+            exception.add_note(NO_WAY_OUT)
+            return
+        cause = cause.__cause__ or cause.__context__
+
+
 def init_app(app):
     app.register_error_handler(HTTPException, handle)
+    got_request_exception.connect(explain, app)

@@ -51,9 +51,14 @@ def fetch(host, port, prefix, log):
         made = tempfile.mkdtemp(prefix="peers-", dir=MEMORY if os.path.isdir(MEMORY) else None)
         folder = os.path.join(made, "static")
         command = [sys.executable, "-I", "-S", __file__, host, str(port), prefix, folder]
-        subprocess.run(command, check=True, timeout=TIMEOUT, capture_output=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, check=True, timeout=TIMEOUT, capture_output=True, text=True
+        )
+        problem = done.stderr.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("hashed files of other versions may be missing: %s", error)
+        problem = error
+    if problem:
+        log.warning("hashed files of other versions may be missing: %s", problem)
 
 
 def remove():
@@ -77,12 +82,15 @@ def main(host, port, prefix, folder):
         left = ALL_FILES
         for address in {entry[4][0] for entry in found}:
             connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT)
-            # This container does not listen yet, another one may be stopping: on to the next.
-            with contextlib.suppress(Exception):
+            try:
                 for size in copy(connection, prefix, folder):
                     left -= size
                     if left < LARGEST_FILE + PAGE:
                         return
+            except ConnectionRefusedError:
+                pass  # This container does not listen yet, another one may be stopping.
+            except Exception as error:
+                sys.stderr.write(f"{address}: {error!r}\n")
             connection.close()
 
 

@@ -119,7 +119,7 @@ def test_what_an_interrupted_release_left_does_not_come_back(stack):
     stack.compose("up", "--detach", "--no-build", "--no-recreate", "--scale", "app=2", "app")
     left = stack.containers("app")[0]
     stack.run("docker", "stop", left)
-    assert stack.make("release", APP_VERSION="v6").stdout.splitlines()[-1] == "released v6"
+    assert "released v6 in place of" in stack.make("release", APP_VERSION="v6").stdout
     assert len(ids(stack)) == 1
     assert left not in ids(stack)
     with stack.client() as client:
@@ -135,7 +135,7 @@ def test_an_application_that_does_not_start_is_replaced(stack):
         stack.compose("restart", "app")
         wait_until(lambda: not addresses(stack), 60, "an application that does not start")
         file.write_text(key)
-        assert stack.make("release", APP_VERSION="v7").stdout.splitlines()[-1] == "released v7"
+        assert "released v7 in place of" in stack.make("release", APP_VERSION="v7").stdout
     finally:
         file.write_text(key)
     stack.make("up")

@@ -39,7 +39,7 @@ def site(stack, machine, tmp_path_factory):
     )
     site.run("git", "init", "--quiet")
     site.commit("One")
-    assert "error: this engine is in no Swarm -> make swarm" in refused(site)
+    assert "error: this engine is in no Swarm -> make release" in refused(site)
     site.make("swarm")
     site.said = site.make("deploy").stdout
     return site

@@ -1,5 +1,8 @@
 """One shape for every error."""
 
+import errno
+import socket
+
 import pytest
 from flask import abort, request
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
@@ -52,6 +55,29 @@ def test_a_crash_shows_nothing_internal_and_is_logged_once(client, stdout, accep
     assert line["http"]["request"]["id"] == "crash-1"
     assert line["error"]["type"] == "RuntimeError"
     assert "diagnostics.py" in line["error"]["stack_trace"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "explained"),
+    [
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), True),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), False),
+    ],
+)
+def test_a_call_that_cannot_leave_the_network_is_explained(app, stdout, cause, explained):
+    """As a library reports it, around what the system said."""
+
+    @app.get("/call")
+    def call():
+        try:
+            raise cause
+        except OSError as error:
+            raise RuntimeError("max retries exceeded") from error
+
+    assert app.test_client().get("/call").status_code == 500
+    (line,) = (line for line in stdout() if "error" in line)
+    assert ("BACKEND_INTERNAL=false" in line["error"]["stack_trace"]) is explained
 
 
 def test_descriptions_of_our_own_failures_are_not_shown(app):

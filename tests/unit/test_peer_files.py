@@ -211,6 +211,20 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
     assert "hashed files of other versions may be missing" in caplog.text
 
 
+def test_a_peer_that_fails_is_in_the_log(peer, monkeypatch, caplog):
+    """One that does not listen is this container itself, most likely."""
+    monkeypatch.setattr(peer_files, "folder", None)
+    log, missing = logging.getLogger("test"), named(b"missing")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    peer_files.fetch("127.0.0.1", port, "", log)
+    peer_files.remove()
+    assert caplog.text == ""
+    peer_files.fetch("127.0.0.1", peer({}, {missing: 0}).server_port, "", log)
+    peer_files.remove()
+    assert "127.0.0.1: RemoteDisconnected" in caplog.text
+
+
 def test_gunicorn_serves_the_copies_as_its_own_and_lists_them(peer, serve):
     name, content = f"css/{named(b'x' * 2000, 'größe 1')}", b"x" * 2000
     asked = peer({urllib.parse.quote(name): content}, {name: 10})

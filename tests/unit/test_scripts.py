@@ -108,6 +108,18 @@ def test_an_image_has_the_version_of_its_own_last_change(history):
     assert deploy.versions({}, FOLDERS) == before | {"app": "v1.0"}
 
 
+def test_what_is_not_committed_has_a_name_of_its_own(history):
+    names = [build.name()]
+    for file, text in (("app/file", "1"), ("app/file", "2"), ("app/new", "1"), ("app/new", "2")):
+        (compose.ROOT / file).write_text(text)
+        names.append(build.name())
+    assert len({*names}) == len(names)
+    assert all(name.startswith(f"{names[0]}-dirty-") for name in names[1:])
+    history("stash", "--include-untracked")
+    (compose.ROOT / "notes").write_text("outside of the image")
+    assert build.name() == names[0]
+
+
 def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
     clone = tmp_path / "clone"
     history("clone", "--quiet", "--depth=1", f"file://{compose.ROOT}", str(clone))
@@ -340,7 +352,7 @@ def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
         "grafana": service(Env=["PORT=1"]) | before(),
         "prometheus": service(state="rollback_completed") | before(image="site/app:v1"),
     }
-    monkeypatch.setattr(swarm, "require_manager", lambda: None)
+    monkeypatch.setattr(swarm, "require_manager", lambda on_one_host: None)
     monkeypatch.setattr(swarm, "timeout", lambda: 600)
     monkeypatch.setattr(swarm, "services", lambda: found)
     monkeypatch.setattr(swarm, "roll_back", lambda names, *rest, of: back.extend(names))
@@ -354,6 +366,65 @@ def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
     del found["prometheus"]
     with pytest.raises(SystemExit, match="Swarm knows no other version"):
         stack.rollback()
+
+
+@pytest.mark.parametrize(
+    ("command", "on_one_host"),
+    [
+        (stack.rollback, "make release-rollback"),
+        (stack.status, "make ps"),
+        (stack.undeploy, "make down"),
+        (deploy.main, "make release"),
+    ],
+)
+def test_without_a_swarm_the_command_for_one_host_is_named(monkeypatch, command, on_one_host):
+    monkeypatch.setattr(doctor, "require", lambda groups: None)
+    monkeypatch.setattr(deploy, "hear_signals", lambda: None)
+    answer = subprocess.CompletedProcess([], 0, '{"LocalNodeState": "inactive"}', "")
+    monkeypatch.setattr(swarm, "run", lambda *words: answer)
+    with pytest.raises(SystemExit, match=f"this engine is in no Swarm -> {on_one_host}, which"):
+        command()
+
+
+def test_secrets_of_rooms_that_are_off_are_not_made(tmp_path):
+    shutil.copytree(APP.parent / "scripts", tmp_path / "scripts")
+    for folder in ("prometheus", "logstash"):
+        (tmp_path / folder).mkdir()
+    made = []
+    # Each makes what is still missing.
+    for files in (["docker-compose.yml"], ["docker-compose.yml:prometheus/docker-compose.yml"], []):
+        command = ["bash", "scripts/secrets.sh", *files]
+        said = subprocess.check_output(command, cwd=tmp_path, text=True)
+        made.append(re.findall(r"secrets/(secret_key|grafana_password|elastic_password)\n", said))
+    assert made == [["secret_key"], ["grafana_password"], ["elastic_password"]]
+
+
+def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monkeypatch):
+    for name in (".env.example", "docker-compose.yml"):
+        (tmp_path / name).write_text((compose.ROOT / name).read_text())
+    (tmp_path / "extra.yml").write_text("# ${MINE:-}\n")
+    names = ["RATE_LIMIT", "BASE_IMAGES", "COMPOSE_PROJECT_NAME", "MINE", "BY_NAME"]
+    names += ["RATE_LIMT", "SECRET_KEY"]
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names) + "# NOT=1\n")
+    services = {"app": {"environment": {"BY_NAME": "1", "SECRET_KEY": None}}, "nginx": {}}
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(compose, "config", lambda: {"services": services})
+    monkeypatch.setattr(compose, "setting", lambda name: "" if name == "COMPOSE_FILE" else "1")
+    found = [problem.what.split()[2] for problem in doctor.unread_settings()]
+    assert found == ["RATE_LIMT,", "SECRET_KEY,"]
+    (tmp_path / ".env").unlink()
+    assert [*doctor.unread_settings()] == []
+
+
+def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monkeypatch):
+    """Its tag is gone; tests/stack/test_release.py types it twice."""
+    done = []
+    monkeypatch.setattr(release, "app_image", lambda: "site-app")
+    monkeypatch.setattr(release, "id_of", lambda image: "v1")
+    monkeypatch.setattr(release, "run", lambda *words: done.append(words[1:]))
+    release.keep("v2", back=True)
+    release.keep("v2")
+    assert done == [("rmi", "site-app:previous"), ("tag", "v2", "site-app:previous")]
 
 
 def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):

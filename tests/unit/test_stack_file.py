@@ -34,7 +34,7 @@ def test_the_services_differ_only_where_it_is_meant():
 def test_the_same_services_networks_and_secrets():
     assert STACK["services"].keys() == COMPOSE["services"].keys()
     assert STACK["networks"].keys() == COMPOSE["networks"].keys()
-    assert STACK["networks"]["backend"]["internal"] is COMPOSE["networks"]["backend"]["internal"]
+    assert STACK["networks"]["backend"]["internal"] == COMPOSE["networks"]["backend"]["internal"]
     names = [secret["source"] for secret in STACK["services"]["app"]["secrets"]]
     assert names == COMPOSE["services"]["app"]["secrets"]
     for name in names:
