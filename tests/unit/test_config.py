@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from flask import request
 from conftest import APP, KEY
+from flask import request
 from webapp import config
 
 
