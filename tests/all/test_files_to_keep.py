@@ -104,6 +104,10 @@ def test_nginx_sends_large_downloads(clone):
         part = client.get(path, headers={"Range": "bytes=1000000-1000009"})
         assert (part.status_code, part.content) == (206, whole[1_000_000:1_000_010])
         headers.check(part)
+        beyond = client.get(path, headers={"Range": "bytes=99999999-"})
+        assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
+        headers.check(beyond)
+        assert "Content-Disposition" not in beyond.headers
         unchanged = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
         assert unchanged.status_code == 304
         for other in ("none.bin", "..%2fsecret", "%2e%2e/secret", ""):

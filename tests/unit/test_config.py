@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import APP, KEY
+from flask import request
 from webapp import config
 
 
@@ -69,6 +70,15 @@ def test_fields_of_forms_have_a_limit_of_their_own_within_that_of_bodies():
     assert load(MAX_FORM_MEMORY_SIZE="2m")["MAX_FORM_MEMORY_SIZE"] == 2 * 1024**2
     settings = load(MAX_FORM_MEMORY_SIZE="2m", MAX_BODY_SIZE="1m")
     assert settings["MAX_FORM_MEMORY_SIZE"] == 1024**2
+
+
+@pytest.mark.parametrize(("limit", "status"), [("500k", 413), ("700k", 200)])
+def test_a_long_text_field_of_a_form(make_app, limit, status):
+    app = make_app(MAX_FORM_MEMORY_SIZE=limit)
+    app.add_url_rule("/form", view_func=lambda: request.form["text"][:1], methods=["POST"])
+    form = {"text": "x" * 600_000}
+    answer = app.test_client().post("/form", data=form, content_type="multipart/form-data")
+    assert answer.status_code == status
 
 
 def test_origins_are_separated_by_spaces_or_commas():
