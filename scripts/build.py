@@ -74,13 +74,15 @@ def git_version() -> str:
 def name() -> str:
     """The same, with a hash of what is not committed in the application: no two share a name."""
     version = git_version()
+    if not version:
+        return ""
     changes = hashlib.sha256(run("git", "diff", "HEAD", "--binary", "--", "app", text=False).stdout)
     unknown = run("git", "ls-files", "-z", "--others", "--exclude-standard", "--", "app").stdout
     for path in filter(None, unknown.split("\0")):
-        changes.update(path.encode("utf-8", "surrogateescape"))
         file = compose.ROOT / path
+        changes.update(os.fsencode(path))
         changes.update(file.read_bytes() if file.is_file() else b"")
-    if not version or changes.digest() == hashlib.sha256().digest():
+    if changes.digest() == hashlib.sha256().digest():
         return version
     return f"{version.removesuffix('-dirty')}-dirty-{changes.hexdigest()[:8]}"
 
