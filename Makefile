@@ -6,6 +6,9 @@ VENV := .venv
 # The virtual environment's tools come first, so that scripts call them by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Checked here, because an older Python cannot even read the scripts.
+PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
+
 .DEFAULT_GOAL := help
 .PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
 
@@ -14,7 +17,7 @@ help: ## print this list
 		printf '  make %-17s %s\n' "$$target" "$$text"; done
 
 up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional rooms
-	@python3 scripts/up.py
+	@$(PYTHON) scripts/up.py
 
 down: ## stop and remove the containers; volumes stay
 	@docker compose down --remove-orphans
@@ -26,25 +29,25 @@ purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
 	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
 
 release: ## put a new version of the application in place of the running one, without losing a request
-	@python3 scripts/release.py
+	@$(PYTHON) scripts/release.py
 
 release-rollback: ## the same, back to the version before
-	@python3 scripts/release.py back
+	@$(PYTHON) scripts/release.py back
 
 swarm: ## make this machine a Swarm of one node, to try on
-	@python3 scripts/stack.py init
+	@$(PYTHON) scripts/stack.py init
 
 deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
-	@python3 scripts/deploy.py
+	@$(PYTHON) scripts/deploy.py
 
 rollback: ## bring back what the last deploy replaced
-	@python3 scripts/stack.py rollback
+	@$(PYTHON) scripts/stack.py rollback
 
 status: ## what runs in the Swarm, in which version
-	@python3 scripts/stack.py status
+	@$(PYTHON) scripts/stack.py status
 
 undeploy: ## remove the stack from the Swarm
-	@python3 scripts/stack.py undeploy
+	@$(PYTHON) scripts/stack.py undeploy
 
 rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
 	@scripts/rotate.sh
@@ -53,13 +56,13 @@ grafana-password: ## give Grafana's admin a new password, in secrets/grafana_pas
 	@scripts/grafana-password.sh
 
 replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
-	@python3 scripts/replay.py
+	@$(PYTHON) scripts/replay.py
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
-	@python3 scripts/clean.py
+	@$(PYTHON) scripts/clean.py
 
 doctor: ## check this machine; each problem with its mend
-	@python3 scripts/doctor.py
+	@$(PYTHON) scripts/doctor.py
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
 	@scripts/engine.sh

@@ -42,7 +42,8 @@ is_shell() {
   esac
 }
 
-mapfile -d '' files < <(list_files)
+files=()
+while IFS= read -r -d '' file; do files+=("$file"); done < <(list_files)
 [ "${#files[@]}" -gt 0 ] || die 'git lists no files here, its words are above' 'git --version'
 python=() shell=() yaml=() compose=() dockerfiles=() json=() requirements=()
 for file in "${files[@]}"; do

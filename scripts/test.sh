@@ -2,6 +2,10 @@
 # `make test`: lint, unit tests, and the tests of the running stack, cheapest first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/messages.sh
+
+# Docker Desktop's containers are in a virtual machine: no other machine has their addresses, nor their /proc.
+[ "$(uname)" = Linux ] || die 'make test needs Linux, with the Docker engine on this machine' 'make unit'
 
 scripts/engine.sh if-needed
 scripts/lint.sh
