@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -40,6 +40,9 @@ swarm: ## make this machine a Swarm of one node, to try on
 deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
 	@$(PYTHON) scripts/deploy.py
 
+deploy-environment: ## the same, but for the last step: print the variables with which `docker stack deploy` works by hand
+	@$(PYTHON) scripts/deploy.py environment
+
 rollback: ## bring back what the last deploy replaced
 	@$(PYTHON) scripts/stack.py rollback
 
@@ -50,10 +53,10 @@ undeploy: ## remove the stack from the Swarm
 	@$(PYTHON) scripts/stack.py undeploy
 
 rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
-	@scripts/rotate.sh
+	@bash scripts/rotate.sh
 
 grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
-	@scripts/grafana-password.sh
+	@bash scripts/grafana-password.sh
 
 replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
 	@$(PYTHON) scripts/replay.py
@@ -65,10 +68,10 @@ doctor: ## check this machine; each problem with its mend
 	@$(PYTHON) scripts/doctor.py
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
-	@scripts/engine.sh
+	@bash scripts/engine.sh
 
 secrets: ## make the secrets that are missing
-	@scripts/secrets.sh
+	@bash scripts/secrets.sh
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --no-log-prefix --tail 100
@@ -83,7 +86,7 @@ config: ## print the configuration Compose works with, variables filled in
 	@docker compose config
 
 lint: $(VENV)/ready ## check every file a person edits
-	@scripts/lint.sh
+	@bash scripts/lint.sh
 
 format: $(VENV)/ready ## format Python and shell files
 	@ruff format --quiet . && ruff check --quiet --fix . && shfmt -w -i 2 -ci scripts images nginx nginx/entrypoint/*.envsh .ci/run
@@ -92,29 +95,29 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 	@pytest tests/unit --cov --cov-report=term-missing:skip-covered
 
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
-	@scripts/test.sh
+	@bash scripts/test.sh
 
 test-all: test ## the same, and what takes longer: slow clients, full load, certificates, pip
 	@pytest --numprocesses=2 --dist=loadfile tests/all
 
 soak: $(VENV)/ready ## the proofs that take hours
-	@scripts/engine.sh if-needed
+	@bash scripts/engine.sh if-needed
 	@pytest tests/soak $(wildcard tests/*/soak_*.py)
 
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients, WHAT=shipping for log lines
-	@scripts/engine.sh if-needed
+	@bash scripts/engine.sh if-needed
 	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
 
 dashboards: $(VENV)/ready ## write the dashboards again that prometheus/grafana/dashboards.py describes
 	@python prometheus/grafana/dashboards.py
 
 requirements: $(VENV)/bin/uv ## lock the Python dependencies again
-	@scripts/lock.sh
+	@bash scripts/lock.sh
 
 # The tools of lint and tests, in an environment of their own.
 $(VENV)/ready: tests/requirements.txt app/requirements.txt
-	@scripts/venv.sh $(VENV)
+	@bash scripts/venv.sh $(VENV)
 
 # There even if the lock is incomplete, because `make requirements` completes it.
 $(VENV)/bin/uv:
-	@scripts/venv.sh $(VENV) || [ -x $@ ]
+	@bash scripts/venv.sh $(VENV) || [ -x $@ ]

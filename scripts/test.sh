@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 # Docker Desktop's containers are in a virtual machine: no other machine has their addresses, nor their /proc.
 [ "$(uname)" = Linux ] || die 'make test needs Linux, with the Docker engine on this machine' 'make unit'
 
-scripts/engine.sh if-needed
-scripts/lint.sh
+bash scripts/engine.sh if-needed
+bash scripts/lint.sh
 pytest --numprocesses=2 tests/unit --cov --cov-report=term-missing:skip-covered
 # Two stacks side by side, because most tests wait for something; a file's tests stay with one of them.
 # Not by --dist=loadgroup, which pytest 9.2 silently keeps from grouping anything:

@@ -5,6 +5,8 @@ copies and cache_manifest.json. Templates say static_url_for("static", filename=
 the plain name where no manifest exists, as in development.
 """
 
+import os
+
 from flask import abort, current_app
 from flask_static_digest import FlaskStaticDigest
 from whitenoise import WhiteNoise
@@ -21,6 +23,18 @@ class StaticFiles(WhiteNoise):
         self.hashed_urls = {f"/{prefix.strip('/')}/{name}" for name in hashed_names}
         super().__init__(wsgi_app, root, prefix, max_age=60, allow_all_origins=False)
         self.files.pop(f"/{prefix.strip('/')}/cache_manifest.json", None)
+
+    def update_files_dictionary(self, root, prefix):
+        """As WhiteNoise's, which a link that leads nowhere ends: an editor's lock, for one."""
+        paths = (
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(root, followlinks=True)
+            for name in names
+        )
+        files = {path: os.stat(path) for path in paths if os.path.isfile(path)}
+        for path in files:
+            url = prefix + path.removeprefix(root)
+            self.add_file_to_dictionary(url, path, stat_cache=files)
 
     def immutable_file_test(self, path, url):
         return url in self.hashed_urls
