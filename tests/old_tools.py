@@ -1,7 +1,7 @@
 """The tools that macOS brings, as far as this machine has them.
 
-OLD_BASH and OLD_MAKE name a bash 3.2 and a make 3.81. Without them this machine's are used, and only
-tests/unit/test_portable.py finds what older ones lack.
+OLD_BASH and OLD_MAKE name a bash 3.2 and a make 3.81. Without them this machine's are used, and
+only tests/unit/test_portable.py finds what older ones lack.
 """
 
 import os
@@ -40,8 +40,8 @@ def python() -> str:
     pytest.skip("Python 3.9 is not here")
 
 
-def make(folder: Path) -> tuple[str, ...]:
-    """The command `make`, with these tools alone: folder/bin is PATH."""
+def alone(folder: Path) -> tuple[str, ...]:
+    """What to put before a command that is to have these tools alone, which are in folder/bin."""
     tools = folder / "bin"
     tools.mkdir()
     for name in TOOLS:
@@ -55,4 +55,6 @@ def make(folder: Path) -> tuple[str, ...]:
     bash = os.environ.get("OLD_BASH") or shutil.which("bash")
     (tools / "bash").symlink_to(bash)
     make = os.environ.get("OLD_MAKE") or shutil.which("make")
-    return (shutil.which("env"), f"PATH={tools}", make, f"SHELL={bash}")
+    (tools / "make").write_text(f'#!/bin/sh\nexec {make} SHELL={bash} "$@"\n')
+    (tools / "make").chmod(0o755)
+    return ("env", f"PATH={tools}")

@@ -9,8 +9,11 @@ from clone import Clone, leftovers
 def clone(tmp_path):
     """A clone whose `make` has these tools alone."""
     clone = Clone(tmp_path / "clone")
-    command = old_tools.make(tmp_path)
-    clone.make = lambda *words, **options: clone.run(*command, *words, **options)
+    tools = old_tools.alone(tmp_path)
+    for file in clone.folder.rglob("*"):
+        # As a zip unpacks them.
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    clone.make = lambda *words, **options: clone.run(*tools, "make", *words, **options)
     yield clone
     Clone.remove(clone)
     assert leftovers(clone.name) == []

@@ -84,7 +84,7 @@ def machine(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("target", ["up", "release", "deploy", "doctor", "clean"])
+@pytest.mark.parametrize("target", ["up", "release", "doctor", "clean"])
 def test_an_older_python_is_said_in_one_line(machine, target):
     answer = machine("make", f"--file={ROOT}/Makefile", target)
     assert answer.stderr.splitlines()[0] == (
