@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
+. scripts/debian.sh
 . images/debian.sh
 
 # One at a time on this machine: two would build the same. By Python, because macOS has no flock.
@@ -25,7 +26,7 @@ have() {
 stand_in() {
   local name=$1 hash
   shift
-  hash=$(cat images/debian.sh "$@" | sha256)
+  hash=$(cat scripts/debian.sh images/debian.sh "$@" | sha256)
   echo "stand-in/$name:${hash:0:12}"
 }
 
