@@ -6,15 +6,18 @@ VENV := .venv
 # The virtual environment's tools come first, so that scripts call them by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Checked here, because an older Python cannot even read the scripts.
+PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
+
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '  make %-17s %s\n' "$$target" "$$text"; done
 
 up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional rooms
-	@python3 scripts/up.py
+	@$(PYTHON) scripts/up.py
 
 down: ## stop and remove the containers; volumes stay
 	@docker compose down --remove-orphans
@@ -26,46 +29,49 @@ purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
 	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
 
 release: ## put a new version of the application in place of the running one, without losing a request
-	@python3 scripts/release.py
+	@$(PYTHON) scripts/release.py
 
 release-rollback: ## the same, back to the version before
-	@python3 scripts/release.py back
+	@$(PYTHON) scripts/release.py back
 
 swarm: ## make this machine a Swarm of one node, to try on
-	@python3 scripts/stack.py init
+	@$(PYTHON) scripts/stack.py init
 
 deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
-	@python3 scripts/deploy.py
+	@$(PYTHON) scripts/deploy.py
+
+deploy-environment: ## the same, but for the last step: print the variables with which `docker stack deploy` works by hand
+	@$(PYTHON) scripts/deploy.py environment
 
 rollback: ## bring back what the last deploy replaced
-	@python3 scripts/stack.py rollback
+	@$(PYTHON) scripts/stack.py rollback
 
 status: ## what runs in the Swarm, in which version
-	@python3 scripts/stack.py status
+	@$(PYTHON) scripts/stack.py status
 
 undeploy: ## remove the stack from the Swarm
-	@python3 scripts/stack.py undeploy
+	@$(PYTHON) scripts/stack.py undeploy
 
 rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
-	@scripts/rotate.sh
+	@bash scripts/rotate.sh
 
 grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
-	@scripts/grafana-password.sh
+	@bash scripts/grafana-password.sh
 
 replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
-	@python3 scripts/replay.py
+	@$(PYTHON) scripts/replay.py
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
-	@python3 scripts/clean.py
+	@$(PYTHON) scripts/clean.py
 
 doctor: ## check this machine; each problem with its mend
-	@python3 scripts/doctor.py
+	@$(PYTHON) scripts/doctor.py
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
-	@scripts/engine.sh
+	@bash scripts/engine.sh
 
 secrets: ## make the secrets that are missing
-	@scripts/secrets.sh
+	@bash scripts/secrets.sh
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --no-log-prefix --tail 100
@@ -80,7 +86,7 @@ config: ## print the configuration Compose works with, variables filled in
 	@docker compose config
 
 lint: $(VENV)/ready ## check every file a person edits
-	@scripts/lint.sh
+	@bash scripts/lint.sh
 
 format: $(VENV)/ready ## format Python and shell files
 	@ruff format --quiet . && ruff check --quiet --fix . && shfmt -w -i 2 -ci scripts images nginx nginx/entrypoint/*.envsh .ci/run
@@ -89,29 +95,29 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 	@pytest tests/unit --cov --cov-report=term-missing:skip-covered
 
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
-	@scripts/test.sh
+	@bash scripts/test.sh
 
 test-all: test ## the same, and what takes longer: slow clients, full load, certificates, pip
 	@pytest --numprocesses=2 --dist=loadfile tests/all
 
 soak: $(VENV)/ready ## the proofs that take hours
-	@scripts/engine.sh if-needed
+	@bash scripts/engine.sh if-needed
 	@pytest tests/soak $(wildcard tests/*/soak_*.py)
 
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients, WHAT=shipping for log lines
-	@scripts/engine.sh if-needed
+	@bash scripts/engine.sh if-needed
 	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
 
 dashboards: $(VENV)/ready ## write the dashboards again that prometheus/grafana/dashboards.py describes
 	@python prometheus/grafana/dashboards.py
 
 requirements: $(VENV)/bin/uv ## lock the Python dependencies again
-	@scripts/lock.sh
+	@bash scripts/lock.sh
 
 # The tools of lint and tests, in an environment of their own.
 $(VENV)/ready: tests/requirements.txt app/requirements.txt
-	@scripts/venv.sh $(VENV)
+	@bash scripts/venv.sh $(VENV)
 
 # There even if the lock is incomplete, because `make requirements` completes it.
 $(VENV)/bin/uv:
-	@scripts/venv.sh $(VENV) || [ -x $@ ]
+	@bash scripts/venv.sh $(VENV) || [ -x $@ ]

@@ -9,31 +9,32 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
+. scripts/debian.sh
 . images/debian.sh
 
-# One at a time on this machine: two would build the same.
+# One at a time on this machine: two would build the same. By Python, because macOS has no flock.
 exec 9>"/tmp/base-images-$(id -u).lock"
-flock 9
+python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
 
 # Asked once about an image that is here: each question takes Docker 0.1 s.
-declare -A here
+here=' '
 have() {
-  [ -n "${here[$1]:-}" ] || { docker image inspect "$1" >/dev/null 2>&1 && here[$1]=yes; }
+  [[ $here == *" $1 "* ]] || { docker image inspect "$1" >/dev/null 2>&1 && here+="$1 "; }
 }
 
 # stand_in NAME FILE…: the stand-in's image name; its tag follows from the files that go into it.
 stand_in() {
   local name=$1 hash
   shift
-  hash=$(cat images/debian.sh "$@" | sha256sum)
+  hash=$(cat scripts/debian.sh images/debian.sh "$@" | sha256)
   echo "stand-in/$name:${hash:0:12}"
 }
 
 # has_stand_in LINE, of NAME_IMAGE=image
 has_stand_in() { [ -d "$(folder_of "$1")" ]; }
 folder_of() {
-  local variable=${1%%=*}
-  echo "images/$(basename "${variable,,}" _image)"
+  local variable=${1%%_IMAGE=*}
+  echo "images/$(tr '[:upper:]' '[:lower:]' <<<"$variable")"
 }
 
 # Prints NAME_IMAGE=stand-in for each image that has one.
@@ -53,22 +54,22 @@ pull() {
 
 # Side by side: they mostly wait for the package mirror.
 build_stand_ins() {
-  local debian line image name
-  local -A builds=()
+  local debian line image name builds=()
   debian=$(stand_in debian)
   for line in $stand_ins; do
     image=${line#*=}
     name=${image#*/}
-    if [ -n "${builds[$image]:-}" ] || have "$image"; then continue; fi
+    if [[ "${builds[*]-} " == *":$image "* ]] || have "$image"; then continue; fi
     have "$debian" || build_debian "$debian" >&2
     say "building $image from Debian packages" >&2
     quietly docker build --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy \
       --build-arg DEBIAN_IMAGE="$debian" --tag "$image" "images/${name%:*}" &
-    builds[$image]=$!
+    builds+=("$!:$image")
   done
-  for image in "${!builds[@]}"; do
-    wait "${builds[$image]}" ||
-      die "$image could not be built, Docker's words are above" 'make doctor'
+  # The sign +, because without builds bash 3.2 would call the list unbound.
+  for line in ${builds[@]+"${builds[@]}"}; do
+    wait "${line%%:*}" ||
+      die "${line#*:} could not be built, Docker's words are above" 'make doctor'
   done
 }
 

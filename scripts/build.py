@@ -17,20 +17,7 @@ def environment(base_images: str = "") -> dict[str, str]:
     base_images: auto, registry or debian (.env.example); empty for what is set there. Ends where a
     service that is not optional has no base image.
     """
-    images = subprocess.run(  # noqa: S603 (no shell, our own words)
-        ["bash", "images/base-images.sh", *compose.dockerfiles().values()],  # noqa: S607
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "BASE_IMAGES": base_images or compose.setting("BASE_IMAGES") or "auto",
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if images.returncode:
-        sys.exit(1)
-    values = dict(line.split("=", 1) for line in images.stdout.splitlines())
+    values = base_images_in_use(base_images)
     for service, image in without_image(values).items():
         if not is_optional(service):
             die(*out_of_reach(service, image))
@@ -41,6 +28,25 @@ def environment(base_images: str = "") -> dict[str, str]:
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")) and bundle.exists():
         values["CA_CERTIFICATES"] = compose.setting("CA_CERTIFICATES") or str(bundle)
     return values
+
+
+def base_images_in_use(choice: str) -> dict[str, str]:
+    """The images to build on by their variables, where those are not what the Dockerfiles name."""
+    script = "images/base-images.sh"
+    if not (ROOT / script).exists():
+        # Deleted, where a registry is always in reach (docs/fork.md).
+        return {}
+    images = subprocess.run(  # noqa: S603 (no shell, our own words)
+        ["bash", script, *compose.dockerfiles().values()],  # noqa: S607
+        cwd=ROOT,
+        env={**os.environ, "BASE_IMAGES": choice or compose.setting("BASE_IMAGES") or "auto"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if images.returncode:
+        sys.exit(1)
+    return dict(line.split("=", 1) for line in images.stdout.splitlines())
 
 
 def out_of_reach(service: str, image: str) -> tuple[str, str]:

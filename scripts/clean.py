@@ -18,7 +18,7 @@ GENERATED = [
 
 def main() -> None:
     if run("docker", "info").returncode == 0:
-        doctor.require([[doctor.remembered_rooms], [doctor.configuration]])
+        doctor.require([[doctor.dotenv], [doctor.remembered_rooms], [doctor.configuration]])
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
             die(f"docker compose down: {last_words(down)}", "make ps")

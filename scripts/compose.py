@@ -5,7 +5,7 @@ import json
 import os
 import re
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
         for secret in config()["services"][service].get("secrets", [])
     ]
     changed = max((file.stat().st_mtime for file in files), default=0)
-    changed_at = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    changed_at = datetime.fromtimestamp(changed, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")
     format_ = "{{.ID}} {{.State.StartedAt}}"
     lines = run("docker", "inspect", "--format", format_, *containers).stdout.splitlines()
     return [line.split()[0] for line in lines if line.split()[1] < changed_at]

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -43,6 +44,26 @@ LONGEST_NAME = 64 - 17 - 12
 
 def main() -> None:
     hear_signals()
+    if sys.argv[1:] == ["environment"]:
+        print_environment()
+    else:
+        prepared = prepare()
+        deploy(*prepared[:-1], with_registry=prepared[-1])
+
+
+def print_environment() -> None:
+    """`make deploy-environment`: the variables that `docker stack deploy` needs."""
+    with os.fdopen(os.dup(1), "w") as output:
+        # What is said on the way, by Docker too, is not part of it.
+        os.dup2(2, 1)
+        _, files, variables, *_ = prepare()
+        text = "".join(Path(ROOT, file).read_text(encoding="utf-8") for file in files)
+        for name in sorted({*re.findall(r"\$\{(\w+)", text)} & variables.keys()):
+            print(f"export {name}={shlex.quote(variables[name])}", file=output)
+
+
+def prepare() -> tuple[set[str], list[str], dict[str, str], dict[str, str], bool]:
+    """All that comes before Swarm has anything to do: the arguments of deploy()."""
     doctor.require(doctor.BEFORE_BUILD)
     swarm.require_manager("make release")
     swarm.timeout()
@@ -68,7 +89,7 @@ def main() -> None:
     check_nginx(variables)
     files = [*stack_files(variables), *room_files]
     tags = {service: tag for service, tag in tags.items() if service not in left_out}
-    deploy(core, files, variables, tags, with_registry=has_registry(f"{images}/app"))
+    return core, files, variables, tags, has_registry(f"{images}/app")
 
 
 def require_names(stack: str, images: str) -> None:

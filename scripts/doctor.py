@@ -74,6 +74,16 @@ def dotenv() -> Iterator[Problem]:
             f".env is a link to {file.readlink()}, which does not exist",
             "mount or restore what it leads to, or: rm .env",
         )
+        return
+    try:
+        text = file.read_bytes() if file.is_file() else b""
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        yield Problem(
+            f".env is not UTF-8, in line {line}",
+            "save it as UTF-8, or: iconv -f latin1 -t utf-8 .env >new && mv new .env",
+        )
 
 
 def remembered_rooms() -> Iterator[Problem]:
@@ -146,6 +156,16 @@ def unread_settings() -> Iterator[Problem]:
         yield Problem(
             f".env has {name}, and no compose file passes it on",
             "correct the name, or add it under `environment` of app: docs/fork.md",
+        )
+
+
+def folder_or_volume() -> Iterator[Problem]:
+    """Compose takes a name without a slash for a volume, whatever lies beside it."""
+    name = compose.setting("CERTIFICATES")
+    if name and "/" not in name and (ROOT / name).is_dir():
+        yield Problem(
+            f"CERTIFICATES={name} names a Docker volume, and not the folder {name} here",
+            f"write CERTIFICATES=./{name}, or rename the folder",
         )
 
 
@@ -355,7 +375,7 @@ def registry() -> Iterator[Problem]:
 
 # Each group needs the one before it to be without problems.
 BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
-BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration]]
+BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration], [folder_or_volume]]
 BEFORE_START = [*BEFORE_BUILD, [settings]]
 GROUPS = [
     *BEFORE_START,

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
 . scripts/minimum-versions.sh
-. images/debian.sh
+. scripts/debian.sh
 
 readonly APT_SOURCE=/etc/apt/sources.list.d/docker-from-testing.sources
 readonly APT_PIN=/etc/apt/preferences.d/docker-from-testing

@@ -15,7 +15,7 @@ readonly FILE=secrets/grafana_password OLD=secrets/grafana_password.old
 
 mv "$FILE" "$OLD"
 trap 'mv "$OLD" "$FILE"' EXIT
-quietly scripts/secrets.sh
+quietly bash scripts/secrets.sh
 # https://grafana.com/docs/grafana/latest/administration/cli/#reset-admin-password
 quietly docker compose exec --no-TTY grafana \
   grafana cli --homepath /usr/share/grafana --config /etc/grafana/grafana.ini \

@@ -45,7 +45,8 @@ is_shell() {
 command -v shellcheck >/dev/null ||
   die "shellcheck is not here, and has no Python package for $(uname -m)" 'apt-get install shellcheck'
 
-mapfile -d '' files < <(list_files)
+files=()
+while IFS= read -r -d '' file; do files+=("$file"); done < <(list_files)
 [ "${#files[@]}" -gt 0 ] || die 'git lists no files here, its words are above' 'git --version'
 python=() shell=() yaml=() compose=() dockerfiles=() json=() requirements=()
 for file in "${files[@]}"; do
@@ -132,8 +133,11 @@ check 'compose: schema' check-jsonschema --builtin-schema vendor.compose-spec "$
 # As it is in the repository: without anybody's .env or docker-compose.override.yml.
 check 'compose-lint' compose-lint check --fail-on low --strict-config --no-env --no-merge-overrides \
   --quiet docker-compose.yml
-check 'compose-lint (Swarm)' compose-lint check --fail-on low --strict-config --no-env \
-  --no-merge-overrides --quiet --config .compose-lint-stack.yml docker-stack.yml
+# A fork may have deleted what these are for (docs/fork.md).
+if [ -e docker-stack.yml ]; then
+  check 'compose-lint (Swarm)' compose-lint check --fail-on low --strict-config --no-env \
+    --no-merge-overrides --quiet --config .compose-lint-stack.yml docker-stack.yml
+fi
 check 'gixy (nginx)' lint_nginx
 if [ -d .github/workflows ]; then
   check 'workflows: schema' check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*

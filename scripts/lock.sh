@@ -26,7 +26,7 @@ lock() {
     # Without addresses, since everybody installs from their own index or app/wheels.
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
       --find-links "$wheels" --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
-      --output-file requirements.txt requirements.in "${upgrade[@]}"
+      --output-file requirements.txt requirements.in ${upgrade[@]+"${upgrade[@]}"}
   )
   say "$1/requirements.txt: locked"
 }

@@ -9,6 +9,9 @@ die() {
   exit 1
 }
 
+# sha256: of what comes in. By Python, because macOS has no sha256sum.
+sha256() { python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
+
 # quietly COMMAND…: its output is shown only when it fails.
 quietly() {
   local output

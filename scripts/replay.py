@@ -24,7 +24,7 @@ HOW = "make replay SINCE=2h, or SINCE=2026-01-31T12:00:00Z UNTIL=2026-01-31T13:0
 
 
 def main() -> None:
-    doctor.require([[doctor.engine, doctor.plugins], [doctor.configuration]])
+    doctor.require([[doctor.dotenv], [doctor.engine, doctor.plugins], [doctor.configuration]])
     options = [
         f"--{name.lower()}={os.environ[name]}" for name in ("SINCE", "UNTIL") if name in os.environ
     ]

@@ -21,7 +21,7 @@ replace() {
   cat >"$1.new"
   chmod 644 "$1.new"
   mv "$1.new" "$1"
-  sha256sum "$1" >>secrets/.made
+  echo "$(sha256 <"$1")  $1" >>secrets/.made
 }
 
 if [ ! -e "$NEXT" ]; then

@@ -24,7 +24,7 @@ make_secret() {
   "$@" >"$file.new"
   chmod 644 "$file.new"
   mv "$file.new" "$file"
-  sha256sum "$file" >>secrets/.made
+  echo "$(sha256 <"$file")  $file" >>secrets/.made
   say "made $file"
 }
 

@@ -44,7 +44,7 @@ def stack_name() -> str:
 
 def require_manager(on_one_host: str = "make up") -> None:
     """End with one line unless the engine is a manager of a Swarm."""
-    doctor.require([[doctor.engine], [doctor.configuration]])
+    doctor.require([[doctor.dotenv], [doctor.engine], [doctor.configuration]])
     info = run("docker", "info", "--format", "{{json .Swarm}}")
     swarm = json.loads(info.stdout or "null") or {}
     if swarm.get("LocalNodeState") != "active":

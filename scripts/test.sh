@@ -2,9 +2,13 @@
 # `make test`: lint, unit tests, and the tests of the running stack, cheapest first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/messages.sh
 
-scripts/engine.sh if-needed
-scripts/lint.sh
+# Docker Desktop's containers are in a virtual machine: no other machine has their addresses, nor their /proc.
+[ "$(uname)" = Linux ] || die 'make test needs Linux, with the Docker engine on this machine' 'make unit'
+
+bash scripts/engine.sh if-needed
+bash scripts/lint.sh
 pytest --numprocesses=2 tests/unit --cov --cov-report=term-missing:skip-covered
 # Two stacks side by side, because most tests wait for something; a file's tests stay with one of them.
 # Not by --dist=loadgroup, which pytest 9.2 silently keeps from grouping anything:

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  die "the tests need Python 3.11 or newer, python3 is $(python3 -V)" 'install a newer python3'
+  die "lint and tests need Python 3.11 or newer, python3 is $(python3 -V), and make test a Linux engine on this machine" \
+    'install a newer python3'
 python3 -c 'import ensurepip, venv' 2>/dev/null ||
   die 'this Python cannot make virtual environments' 'apt-get install python3-venv'
 

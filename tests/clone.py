@@ -22,6 +22,7 @@ from typing import Any
 
 import docker
 import httpx
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +45,12 @@ def project_files() -> list[Path]:
         command = [*git, "ls-files", "-z", "--others", "--exclude-standard"]
         answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [Path(name) for name in answer.stdout.split("\0") if name]
+
+
+def require(*files: str) -> None:
+    """Skip what is about a part that a fork has deleted (docs/fork.md)."""
+    if not all((ROOT / file).exists() for file in files):
+        pytest.skip("this part was deleted")
 
 
 def free_ports(number: int) -> list[int]:

@@ -15,12 +15,16 @@ from replicas import three  # noqa: E402
 
 # A skipped test proves nothing, so in CI it counts as failed, unless its reason stands here.
 SKIPS_ALLOWED_IN_CI = {
+    # tests/clone.py, require(); tests/all/test_fork.py sees that nothing was, here.
+    "this part was deleted",
     # tests/stack/test_refusals.py; hosted runners are not root.
     "only root can become another user",
     # tests/unit/test_shipping.py; not all kernels let others attach a filter.
     "only root can make a socket drop packets",
     # tests/stack/test_deploy.py; with official images there are no stand-ins to refuse.
     "the base images come from a registry",
+    # tests/all/test_old_tools.py; no Linux of today brings it.
+    "Python 3.9 is not here",
     # tests/logstash/test_pipeline.py; its package is not declared for newer ones.
     "the grammar of pipelines is for older Pythons",
 }

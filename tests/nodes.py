@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clone import Clone, free_ports, wait_until
+from clone import Clone, free_ports, require, wait_until
 from load import LIMITS
 
 # For tests of networks (RFC 2544), and outside Docker's default address pools: the engines of
@@ -278,6 +278,7 @@ def variant(of: str, *lines: str) -> Iterator[str]:
 @contextmanager
 def machines(stack: Clone, number: int) -> Iterator[Swarm]:
     """So many machines with an engine each, not joined yet."""
+    require("docker-stack.yml")
     with stack.image(Path(__file__).parent / "stack/node") as image:
         swarm = Swarm(f"{stack.name}-swarm", image, number)
         try:

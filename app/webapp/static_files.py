@@ -38,6 +38,18 @@ class StaticFiles(WhiteNoise):
         self.add_files(root, prefix)
         self.files.pop(f"/{prefix.strip('/')}/cache_manifest.json", None)
 
+    def update_files_dictionary(self, root, prefix):
+        """As WhiteNoise's, which a link that leads nowhere ends: an editor's lock, for one."""
+        paths = (
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(root, followlinks=True)
+            for name in names
+        )
+        files = {path: os.stat(path) for path in paths if os.path.isfile(path)}
+        for path in files:
+            url = prefix + path.removeprefix(root)
+            self.add_file_to_dictionary(url, path, stat_cache=files)
+
     def immutable_file_test(self, path, url):
         return url in self.hashed_urls
 

@@ -27,7 +27,7 @@ def docker(*words: str, check: bool = True, **options) -> subprocess.CompletedPr
 def debian(release: str) -> bytes:
     """The release's smallest root file system, as a tar."""
     script = """
-        . images/debian.sh
+        . scripts/debian.sh
         mmdebstrap --quiet --variant=minbase --include=ca-certificates \
           --aptopt='Acquire::Check-Valid-Until "false"' \
           --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \

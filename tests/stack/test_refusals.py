@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from clone import ROOT, Clone, leftovers
+from clone import ROOT, Clone, leftovers, require
 
 
 @pytest.fixture
@@ -159,6 +159,7 @@ def test_no_registry_and_stand_ins_forbidden(clone):
 
 
 def test_an_image_without_a_stand_in_is_left_out_and_others_stay_what_they_are(stack, tmp_path):
+    require("images")
     file = tmp_path / "Dockerfile"
     here = stack.inspect("app")[0]["Config"]["Image"]
     file.write_text(f"ARG PYTHON_IMAGE={here}\nARG NOWHERE_IMAGE=registry.invalid/nowhere:0\n")

@@ -9,6 +9,7 @@ from math import inf
 
 import pytest
 import yaml
+from clone import require
 from conftest import APP, KEY
 from webapp import config, forwarder, pids, shipping
 
@@ -23,6 +24,7 @@ STACK = ["docker-stack.yml", "logstash/docker-stack.yml"]
 
 def read(files, **settings):
     """What Compose makes of the files: variables filled in, the later laid over the first."""
+    require(*files)
     merged = {}
     for file in files:
         text = re.sub(
@@ -191,6 +193,7 @@ def test_threads_beyond_the_limit_of_processes_are_refused():
 
 def number(file, pattern):
     """The only number that the pattern finds, in bytes or seconds."""
+    require(file)
     (found,) = set(re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE))
     return limits.size(found.removesuffix("s"))
 
@@ -305,6 +308,7 @@ def test_numbers_of_two_files_fit(lower, higher):
 
 
 def test_the_time_outs_hold_in_a_swarm_as_well():
+    require("docker-stack.yml")
     here, there = ((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-stack.yml"))
     grace = re.compile(r"^ +stop_grace_period: (\d+s)$", re.MULTILINE)
     assert {*grace.findall(here)} == {*grace.findall(there)}

@@ -153,3 +153,16 @@ def test_development_serves_what_is_being_edited(make_compiled, compiled):
     (compiled / "new.css").write_text("x")
     assert client.get("/static/new.css").text == "x"
     (compiled / "new.css").unlink()
+
+
+def test_a_link_that_leads_nowhere_keeps_no_other_file_away(make_compiled, compiled):
+    """As an editor makes one beside a file that is open."""
+    link = compiled / ".#error.css"
+    link.symlink_to("nobody@nowhere.1234")
+    try:
+        client = make_compiled().test_client()
+    finally:
+        link.unlink()
+    assert client.get(f"/static/{hashed(client)}").status_code == 200
+    assert client.get("/static/error.css").status_code == 200
+    assert client.get("/static/.%23error.css").status_code == 404
