@@ -70,15 +70,44 @@ def start(services: list[str]) -> None:
     for service in changed:
         say(f"secrets have changed: starting {service} anew")
         run("docker", "compose", "rm", "--stop", "--force", service)
-    command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
-    # An unhealthy container ends it sooner. Elasticsearch and then Kibana take minutes on a small
+    # A broken container ends it sooner. Elasticsearch and then Kibana take minutes on a small
     # machine.
-    command += ["--wait-timeout", "600", *services]
+    timeout = compose.setting("UP_TIMEOUT") or "600"
+    command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
+    command += ["--wait-timeout", timeout, *services]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-        show_log(run("docker", "compose", "logs", "--tail", "50", "--no-log-prefix").stdout)
-        die("the stack did not become healthy; its last lines are above", "make ps; make logs")
+        say_why(timeout)
     if old_image:
         release.keep(old_image)
+
+
+def say_why(timeout: str) -> None:
+    """What is broken, with its last lines; or that nothing is, and what is only slow."""
+    ids = run("docker", "compose", "ps", "--all", "--quiet", "--no-trunc").stdout.split()
+    broken, slow = [], []
+    for its in release.inspect(ids) if ids else []:
+        name, state = its["Config"]["Labels"]["com.docker.compose.service"], its["State"]
+        health = state.get("Health", {}).get("Status")
+        if state["Status"] == "exited" and not state["ExitCode"]:
+            continue  # a set-up that is done
+        if its["RestartCount"] and health != "healthy":
+            broken.append(name)
+        elif state["Status"] == "created" or health == "starting":
+            slow.append(name)
+        elif state["Status"] != "running" or health == "unhealthy":
+            broken.append(name)
+    if slow and not broken:
+        die(
+            f"not healthy after {timeout} s, but not broken either: {', '.join(sorted({*slow}))}",
+            "wait for it with: make ps; or: make up UP_TIMEOUT=1800",
+        )
+    logs = ("docker", "compose", "logs", "--tail", "50", "--no-log-prefix")
+    show_log(run(*logs, *sorted({*broken})).stdout)
+    which = f" ({', '.join(sorted({*broken}))})" if broken else ""
+    die(
+        f"the stack did not become healthy{which}; its last lines are above",
+        "make ps; make logs",
+    )
 
 
 def would_be_recreated() -> set[str]:

@@ -213,10 +213,27 @@ def test_setting_the_application_refuses(clone):
         answer = clone.make("up", check=False, LOG_FORMAT="xml")
         assert answer.returncode
         assert "webapp: LOG_FORMAT: 'xml' is unknown" in answer.stderr
-        assert "error: the stack did not become healthy" in answer.stderr
+        assert "error: the stack did not become healthy (app)" in answer.stderr
         assert "make logs" in answer.stderr
     finally:
         clone.make("clean")
+
+
+def test_slow_is_not_broken(stack):
+    """A service of a fork that is still starting when the time is over."""
+    override = stack.folder / "docker-compose.override.yml"
+    override.write_text(
+        "services: {slow: {extends: {file: docker-compose.yml, service: app}, init: true,"
+        " command: [sleep, '600'],"
+        " healthcheck: {test: ['CMD', 'false'], interval: 1s, start_period: 600s}}}\n"
+    )
+    try:
+        answer = stack.make("up", check=False, UP_TIMEOUT="5")
+        assert answer.returncode
+        assert "error: not healthy after 5 s, but not broken either: slow" in answer.stderr
+    finally:
+        override.unlink()
+        stack.make("up")
 
 
 SECRETS = {
