@@ -101,7 +101,8 @@ def changed_networks() -> list[str]:
     """
     wanted = {it["name"]: it.get("internal", False) for it in config()["networks"].values()}
     command = ("docker", "network", "inspect", "--format={{.Name}} {{.Internal}}", *wanted)
-    found = (line.split() for line in run(*command).stdout.splitlines())
+    # An empty line for each that does not exist.
+    found = (line.split() for line in run(*command).stdout.splitlines() if line)
     return [name for name, internal in found if wanted[name] != (internal == "true")]
 
 

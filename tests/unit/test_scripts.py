@@ -418,7 +418,7 @@ def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monk
 def test_a_network_that_is_to_change_is_seen(monkeypatch):
     networks = {name: {"name": f"site_{name}"} for name in ("edge", "new")}
     networks["backend"] = {"name": "site_backend", "internal": False}
-    answer = subprocess.CompletedProcess([], 1, "site_edge false\nsite_backend true\n", "no new")
+    answer = subprocess.CompletedProcess([], 1, "site_edge false\n\nsite_backend true\n", "")
     monkeypatch.setattr(compose, "config", lambda: {"networks": networks})
     monkeypatch.setattr(compose, "run", lambda *words: answer)
     assert compose.changed_networks() == ["site_backend"]
