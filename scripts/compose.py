@@ -93,6 +93,19 @@ def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
     return [line.split()[0] for line in lines if line.split()[1] < changed_at]
 
 
+def changed_networks() -> list[str]:
+    """Those that exist and are to be internal, or are and are not to be (BACKEND_INTERNAL).
+
+    Compose makes such a network again, and connects the containers without the names of their
+    services (seen with 2.40.3): nobody finds the application then.
+    """
+    wanted = {it["name"]: it.get("internal", False) for it in config()["networks"].values()}
+    command = ("docker", "network", "inspect", "--format={{.Name}} {{.Internal}}", *wanted)
+    # An empty line for each that does not exist.
+    found = (line.split() for line in run(*command).stdout.splitlines() if line)
+    return [name for name, internal in found if wanted[name] != (internal == "true")]
+
+
 @functools.cache
 def engine_info() -> dict:
     """What the engine says of itself and its machine; empty when none answers."""

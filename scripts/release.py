@@ -73,6 +73,8 @@ def require_same_settings(nginx: str) -> None:
 
     They would be ready all the same: /readyz is spared the check of the host name.
     """
+    if changed := compose.changed_networks():
+        die(f"the network {changed[0]} is to change", "make up")
     services = compose.config()["services"]
     its, running = services["nginx"]["environment"], settings(*inspect([nginx]))
     for name in its.keys() & services["app"]["environment"].keys():

@@ -64,6 +64,9 @@ def start(services: list[str]) -> None:
     build_ = ["docker", "compose", "build", *services]
     if subprocess.run(build_, cwd=ROOT, check=False).returncode:  # noqa: S603
         die("an image cannot be built, Docker's words are above", "make doctor")
+    if networks := compose.changed_networks():
+        say(f"{', '.join(networks)} changes: stopping what is connected to it")
+        run("docker", "compose", "down")
     recreated = would_be_recreated()
     check_nginx(recreated)
     check_app({*recreated, *changed})

@@ -416,6 +416,17 @@ def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monk
     assert [*doctor.unread_settings()] == []
 
 
+def test_a_network_that_is_to_change_is_seen(monkeypatch):
+    networks = {name: {"name": f"site_{name}"} for name in ("edge", "new")}
+    networks["backend"] = {"name": "site_backend", "internal": False}
+    answer = subprocess.CompletedProcess([], 1, "site_edge false\n\nsite_backend true\n", "")
+    monkeypatch.setattr(compose, "config", lambda: {"networks": networks})
+    monkeypatch.setattr(compose, "run", lambda *words: answer)
+    assert compose.changed_networks() == ["site_backend"]
+    networks["backend"]["internal"] = True
+    assert compose.changed_networks() == []
+
+
 def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monkeypatch):
     """Its tag is gone; tests/stack/test_release.py types it twice."""
     done = []
