@@ -65,7 +65,7 @@ class Fork:
     def delete(self, *parts: str) -> None:
         """As often as wanted."""
         for part in parts:
-            commands = re.sub("git rm", "git rm --quiet --ignore-unmatch", PARTS[part])
+            commands = re.sub("git rm", "git rm --quiet --force --ignore-unmatch", PARTS[part])
             self.run("bash", "-ec", f"{commands}\n{EDIT if 'sample' in part else ''}")
 
     def collect(self) -> None:
@@ -114,15 +114,14 @@ def test_all_parts_are_deleted(fork):
 def test_a_stack_without_all_parts(tmp_path):
     clone = Clone(tmp_path / "clone")
     try:
+        clone.make("up")
         # Without images/ nobody but a registry has what these name: the fork's own, here.
-        files = ("app/Dockerfile", "nginx/Dockerfile")
-        said = clone.run("bash", "images/base-images.sh", *files).stdout
-        for line in said.splitlines():
-            for file in (clone.folder / name for name in files):
-                name = line.partition("=")[0]
-                file.write_text(
-                    re.sub(f"^ARG {name}=.*", f"ARG {line}", file.read_text(), flags=re.M)
-                )
+        for service, name in (("app", "PYTHON_IMAGE"), ("nginx", "NGINX_IMAGE")):
+            labels = clone.inspect(service)[0]["Config"]["Labels"]
+            base = labels["org.opencontainers.image.base.name"]
+            file = clone.folder / service / "Dockerfile"
+            text = file.read_text()
+            file.write_text(re.sub(rf"^ARG {name}=.*", f"ARG {name}={base}", text, flags=re.M))
         fork = Fork(clone.folder)
         fork.init()
         fork.delete(*PARTS)
