@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import headers
 import load
 import pytest
-from clone import ROOT, Clone, leftovers
+from clone import ROOT, Clone, leftovers, require
 from raw import connect
 
 FORK = (ROOT / "docs/fork.md").read_text()
@@ -59,6 +59,7 @@ def blocks(recipe: str) -> list[str]:
 
 @pytest.fixture
 def clone(tmp_path):
+    require("app/webapp/pages.py")
     clone = Clone(tmp_path / "clone", **load.LIMITS)
     file = clone.folder / "docker-compose.yml"
     for recipe in (RECIPE, DOWNLOADS):
