@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import headers
 import load
 import pytest
-from clone import Clone, leftovers
+from clone import Clone, leftovers, require
 from raw import connect
 from recipes import blocks, recipe, with_lines
 
@@ -32,6 +32,7 @@ print(open("/data/upload.txt").read(), *sqlite3.connect("/data/site.db").execute
 
 @pytest.fixture
 def clone(tmp_path):
+    require("app/webapp/pages.py")
     clone = Clone(tmp_path / "clone", **load.LIMITS)
     file = clone.folder / "docker-compose.yml"
     for text in (RECIPE, DOWNLOADS):

@@ -22,17 +22,25 @@ PARTS = {
 # What the text says of a file that stays.
 EDIT = r"sed -i '/^    pages,$/d; /pages.init_app/d' app/webapp/__init__.py"
 # Of the unit tests, those that read files of several parts.
-READERS = ("defaults", "doctor", "faults_list", "limits", "pip_commands", "scripts", "stack_file")
+READERS = ("defaults", "faults_list", "limits", "stack_file")
 
 
 class Fork:
-    """A repository with what is here as its first commit."""
+    """A repository; made(): with what is here as its first commit."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+
+    @classmethod
+    def made(cls, folder: Path) -> "Fork":
         for file in project_files():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, folder / file)
+        fork = cls(folder)
+        fork.init()
+        return fork
+
+    def init(self) -> None:
         self.run("git", "init", "--quiet", "--initial-branch=main")
         self.commit("One")
 
@@ -57,7 +65,7 @@ class Fork:
     def delete(self, *parts: str) -> None:
         """As often as wanted."""
         for part in parts:
-            commands = re.sub("git rm", "git rm --quiet --ignore-unmatch", PARTS[part])
+            commands = re.sub("git rm", "git rm --quiet --force --ignore-unmatch", PARTS[part])
             self.run("bash", "-ec", f"{commands}\n{EDIT if 'sample' in part else ''}")
 
     def collect(self) -> None:
@@ -74,7 +82,7 @@ class Fork:
 
 @pytest.fixture
 def fork(tmp_path):
-    return Fork(tmp_path / "fork")
+    return Fork.made(tmp_path / "fork")
 
 
 def test_every_part_is_found():
@@ -106,19 +114,16 @@ def test_all_parts_are_deleted(fork):
 def test_a_stack_without_all_parts(tmp_path):
     clone = Clone(tmp_path / "clone")
     try:
+        clone.make("up")
         # Without images/ nobody but a registry has what these name: the fork's own, here.
-        files = ("app/Dockerfile", "nginx/Dockerfile")
-        said = clone.run("bash", "images/base-images.sh", *files).stdout
-        for line in said.splitlines():
-            for file in (clone.folder / name for name in files):
-                name = line.partition("=")[0]
-                file.write_text(
-                    re.sub(f"^ARG {name}=.*", f"ARG {line}", file.read_text(), flags=re.M)
-                )
-        clone.run("git", "init", "--quiet")
-        clone.run("git", "add", "--all", "--force", ".")
-        fork = object.__new__(Fork)
-        fork.folder = clone.folder
+        for service, name in (("app", "PYTHON_IMAGE"), ("nginx", "NGINX_IMAGE")):
+            labels = clone.inspect(service)[0]["Config"]["Labels"]
+            base = labels["org.opencontainers.image.base.name"]
+            file = clone.folder / service / "Dockerfile"
+            text = file.read_text()
+            file.write_text(re.sub(rf"^ARG {name}=.*", f"ARG {name}={base}", text, flags=re.M))
+        fork = Fork(clone.folder)
+        fork.init()
         fork.delete(*PARTS)
         for _ in range(2):
             clone.make("up")
@@ -133,8 +138,7 @@ def test_a_stack_without_all_parts(tmp_path):
 def test_upstream_is_merged_into_a_fork(fork, tmp_path):
     """Upstream goes on with what the fork has deleted, and with what it has kept."""
     fork.run("git", "clone", "--quiet", str(fork.folder), str(tmp_path / "upstream"))
-    upstream = object.__new__(Fork)
-    upstream.folder = tmp_path / "upstream"
+    upstream = Fork(tmp_path / "upstream")
     for name in ("prometheus/README.md", "docker-stack.yml", "app/webapp/pages.py", "CHANGELOG.md"):
         with (upstream.folder / name).open("a") as file:
             file.write("# Later\n")

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from clone import require
 from flask import url_for
 
 ROOT = "http://localhost"
@@ -38,6 +39,7 @@ def test_what_is_below_is_the_applications(app, get):
 
 
 def test_the_page_links_only_what_is_below(get):
+    require("app/webapp/pages.py")
     page = get("/shop/").text
     links = re.findall(r'(?:href|src|data-url)="(/[^"]*)"', page)
     assert len(links) > 4
