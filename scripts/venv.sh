@@ -17,8 +17,10 @@ hash -r
 python3 -m venv "$1"
 # --no-deps: pip before 23.3, which Python 3.11 and 3.12 bring, resolves a locked package with an extra,
 # such as coverage[toml], again. It finds a newer release on the index and refuses that for want of a hash.
+wheels=()
+if [ -d app/wheels ]; then wheels=(--find-links=app/wheels); fi
 "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
-  --find-links=app/wheels -r app/requirements.txt -r tests/requirements.txt
+  ${wheels[@]+"${wheels[@]}"} -r app/requirements.txt -r tests/requirements.txt
 problems=$("$1/bin/pip" check) ||
   die "the locks are incomplete: ${problems%%$'\n'*}" 'make requirements'
 touch "$1/ready"

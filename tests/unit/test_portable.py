@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from clone import ROOT
+from clone import FOREIGN, ROOT
 
 # Newer than bash 3.2: arrays by name, other letters, references, waiting for any.
 BASH = (
@@ -70,12 +70,14 @@ def machine(tmp_path):
         (tmp_path / name).chmod(0o755)
 
     def run(*command: str) -> subprocess.CompletedProcess:
-        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        # The tests run in a make of their own, which leaves variables.
+        environ = {name: text for name, text in os.environ.items() if name not in FOREIGN}
+        environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
         return subprocess.run(
             command,
             # Without .venv, whose Python comes first.
             cwd=tmp_path,
-            env=os.environ | path,
+            env=environ,
             capture_output=True,
             text=True,
             check=False,
