@@ -66,11 +66,12 @@ def remove_images() -> None:
 
 
 def remove_stand_ins() -> None:
-    """Stand-ins serve every clone on this machine: one that another clone's image uses stays."""
+    """Stand-ins serve every clone on this machine: all stay while one has an image from any."""
     format_ = "{{.Repository}}:{{.Tag}}"
-    for image in run("docker", "images", "--format", format_, "stand-in/*").stdout.split():
-        uses = f"label=org.opencontainers.image.base.name={image}"
-        if not run("docker", "images", "--quiet", "--filter", uses).stdout:
+    images = run("docker", "images", "--format", format_, "stand-in/*").stdout.split()
+    uses = [f"label=org.opencontainers.image.base.name={image}" for image in images]
+    if not any(run("docker", "images", "--quiet", "--filter", use).stdout for use in uses):
+        for image in images:
             run("docker", "rmi", image)
 
 
