@@ -6,6 +6,11 @@ VENV := .venv
 # The virtual environment's tools come first, so that scripts call them by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Where the engine keeps images in containerd, as Docker 29 does, a provenance attestation would make each
+# build another image, and Compose would replace all containers although nothing has changed.
+# https://github.com/docker/compose/issues/14111
+export BUILDX_NO_DEFAULT_ATTESTATIONS := 1
+
 # Checked here, because an older Python cannot even read the scripts.
 PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
 
@@ -97,8 +102,8 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
 	@bash scripts/test.sh
 
-test-all: test ## the same, and what takes longer: slow clients, full load, certificates, pip
-	@pytest --numprocesses=2 --dist=loadfile tests/all
+test-all: test ## the same, and what takes longer: deploys, alerts, slow clients, full load, certificates, forks
+	@pytest --numprocesses=2 --dist=loadfile tests/all $(wildcard tests/*/all)
 
 soak: $(VENV)/ready ## the proofs that take hours
 	@bash scripts/engine.sh if-needed

@@ -21,7 +21,7 @@ SKIPS_ALLOWED_IN_CI = {
     "only root can become another user",
     # tests/unit/test_shipping.py; not all kernels let others attach a filter.
     "only root can make a socket drop packets",
-    # tests/stack/test_deploy.py; with official images there are no stand-ins to refuse.
+    # tests/all/test_deploy.py; with official images there are no stand-ins to refuse.
     "the base images come from a registry",
     # tests/all/test_old_tools.py; no Linux of today brings it.
     "Python 3.9 is not here",
@@ -31,7 +31,7 @@ SKIPS_ALLOWED_IN_CI = {
 # Images without a stand-in, which have to be there where the official ones are asked for.
 if os.environ.get("BASE_IMAGES") != "registry":
     SKIPS_ALLOWED_IN_CI |= {
-        # tests/prometheus/test_grafana.py
+        # tests/prometheus/all/test_grafana.py
         "the image of Grafana is out of reach",
         # tests/logstash/test_end_to_end.py
         "the images of the logging room are out of reach",

@@ -49,8 +49,8 @@ class Swarm:
     that checks whether a node's nginx is well.
     """
 
-    def __init__(self, name: str, image: str, nodes: int):
-        self.name, self.image = name, image
+    def __init__(self, name: str, image: str, nodes: int, options: tuple[str, ...] = ()):
+        self.name, self.image, self.options = name, image, options
         self.nodes = NODES[:nodes]
         self.manager = "node1"  # who is asked
         self.registry_port, self.balancer_port, self.port = free_ports(3)
@@ -67,6 +67,7 @@ class Swarm:
                     *("--privileged", "--volume=/var/lib/docker", "--volume=/var/lib/containerd"),
                     f"--env=REGISTRY_ADDRESS={self.addresses['registry']}",
                     f"--env=REGISTRY_PORT={self.registry_port}",
+                    *self.options,
                     *publish,
                 ],
             )
@@ -276,11 +277,11 @@ def variant(of: str, *lines: str) -> Iterator[str]:
 
 
 @contextmanager
-def machines(stack: Clone, number: int) -> Iterator[Swarm]:
-    """So many machines with an engine each, not joined yet."""
+def machines(stack: Clone, number: int, *options: str) -> Iterator[Swarm]:
+    """So many machines with an engine each, not joined yet; with these options of `docker run`."""
     require("docker-stack.yml")
     with stack.image(Path(__file__).parent / "stack/node") as image:
-        swarm = Swarm(f"{stack.name}-swarm", image, number)
+        swarm = Swarm(f"{stack.name}-swarm", image, number, options)
         try:
             swarm.start()
             yield swarm

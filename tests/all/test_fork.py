@@ -70,7 +70,7 @@ class Fork:
 
     def collect(self) -> None:
         """Every test file can be read."""
-        for folder in sorted({file.parent for file in self.folder.glob("tests/*/*.py")}):
+        for folder in sorted({file.parent for file in self.folder.glob("tests/**/*.py")}):
             if any(folder.glob("test_*.py")):
                 self.run("pytest", "--collect-only", "-qq", str(folder))
 

@@ -1,4 +1,4 @@
-"""Alerts made real, as in test_room.py: by what takes long, or all the disk of this machine."""
+"""Alerts made real, as in all/test_causes.py: by what takes long, or all of this machine's disk."""
 
 import pytest
 from causes import ON_REQUEST, check

@@ -92,4 +92,4 @@ def test_make_up_replaces_no_nginx_by_one_that_would_not_start(stack, change):
 
 
 def test_reloads_under_load_lose_no_request(stack):
-    loses_nothing(stack, reloads=15)
+    loses_nothing(stack, reloads=5)

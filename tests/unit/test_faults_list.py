@@ -11,7 +11,7 @@ def test_every_test_that_is_named_exists():
     named = {*re.findall(r"`(\w+\.py)::(test_\w+)`", text)}
     assert len(named) > 40
     # Two folders may have a file of the same name.
-    files = [*(ROOT / "tests").glob("*/*.py")]
+    files = [*(ROOT / "tests").rglob("*.py")]
     there = {
         (path.name, test)
         for path in files
