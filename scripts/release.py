@@ -45,6 +45,7 @@ def main() -> None:
     if back:
         go_back(image)
     else:
+        hold(before["Image"])
         build_new(image)
     if len(old) == wanted and is_this_version(old, image):
         send_to([])
@@ -118,6 +119,11 @@ def id_of(image: str) -> str:
     return run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
 
 
+def hold(old_image: str) -> None:
+    """Name what runs before a build takes its name: images in containerd are gone without one."""
+    run("docker", "tag", old_image, f"{app_image()}:running")
+
+
 def keep(old_image: str, back: bool = False) -> None:
     """Keep what ran for `make release-rollback`, if something else runs now.
 
@@ -126,7 +132,8 @@ def keep(old_image: str, back: bool = False) -> None:
     if back:
         run("docker", "rmi", f"{app_image()}:previous")
     elif old_image != id_of(app_image()):
-        run("docker", "tag", old_image, f"{app_image()}:previous")
+        run("docker", "tag", f"{app_image()}:running", f"{app_image()}:previous")
+    run("docker", "rmi", f"{app_image()}:running")
 
 
 def switch(old: list[str], wanted: int, image: str, old_image: str, back: bool = False) -> None:

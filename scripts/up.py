@@ -61,6 +61,8 @@ def start(services: list[str]) -> None:
         )
     ]
     # What takes long comes before what stops anything, and so does what may be wrong.
+    if old_image:
+        release.hold(old_image)
     build_ = ["docker", "compose", "build", *services]
     if subprocess.run(build_, cwd=ROOT, check=False).returncode:  # noqa: S603
         die("an image cannot be built, Docker's words are above", "make doctor")
