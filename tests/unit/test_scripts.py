@@ -435,7 +435,9 @@ def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monk
     monkeypatch.setattr(release, "run", lambda *words: done.append(words[1:]))
     release.keep("v2", back=True)
     release.keep("v2")
-    assert done == [("rmi", "site-app:previous"), ("tag", "v2", "site-app:previous")]
+    unhold = ("rmi", "site-app:running")
+    tag = ("tag", "site-app:running", "site-app:previous")
+    assert done == [("rmi", "site-app:previous"), unhold, tag, unhold]
 
 
 def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):
