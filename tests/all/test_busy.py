@@ -143,8 +143,9 @@ def test_quick_requests_wait_for_no_slow_one(site):
         assert {request.result()[0] for request in slow} == {200}
 
 
-def test_downloads_take_no_thread_from_others(site):
+def test_downloads_take_no_thread_from_others(compose):
     """More large answers of a view than there are threads, to clients that read them slowly."""
+    site = compose
     site.context = site.tls()
     size, rate = 40_000_000, 600_000
     path = f"/diagnostics/stream?parts={size // 50_000}&bytes=50000"
@@ -166,8 +167,10 @@ def test_downloads_take_no_thread_from_others(site):
     assert taken[-1] < 10
 
 
-def test_stuck_workers_are_replaced(site):
+def test_stuck_workers_are_replaced(compose):
     """More requests than there are threads, none of which ends."""
+    site = compose
+    site.context = site.tls()
 
     def stick() -> None:
         with suppress(httpx.HTTPError):

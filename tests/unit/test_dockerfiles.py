@@ -1,11 +1,10 @@
 """What every Dockerfile has, whichever image it is for."""
 
 import re
-from pathlib import Path
 
 import pytest
+from clone import ROOT, require
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("app", "nginx", "images", "logstash", "prometheus")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("Dockerfile"))]
 
@@ -28,9 +27,11 @@ def test_what_is_copied_is_readable_whatever_the_umask_of_the_checkout(file):
 
 
 def test_versions_that_differ_from_debians_are_listed():
+    require("images/README.md")
     text = (ROOT / "images/README.md").read_text()
     listed = dict(re.findall(r"^\| (\S+) \| ([0-9.]+) \| [0-9.]+ \|", text, re.MULTILINE))
     pins = "".join(file.read_text() for file in FILES)
-    for image, version in listed.items():
-        assert re.search(rf"^ARG [A-Z_]+_IMAGE={image}:v?{re.escape(version)}$", pins, re.MULTILINE)
-    assert {"nginx", "prom/prometheus"} <= {*listed}
+    pinned = dict(re.findall(r"^ARG [A-Z_]+_IMAGE=(\S+):v?([0-9.]+)", pins, re.MULTILINE))
+    assert "nginx" in listed
+    # A fork may have deleted the monitoring.
+    assert {image: pinned.get(image, version) for image, version in listed.items()} == listed
