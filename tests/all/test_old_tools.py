@@ -6,8 +6,8 @@ from clone import Clone, leftovers
 
 
 @pytest.fixture
-def clone(tmp_path):
-    """A clone whose `make` has these tools alone."""
+def clone(stack, tmp_path):
+    """A clone whose `make` has these tools alone; with the base images of the stack that runs."""
     if not old_tools.python():
         pytest.skip("Python 3.9 is not here")
     clone = Clone(tmp_path / "clone")
