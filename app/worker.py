@@ -108,8 +108,13 @@ class Worker(gthread.ThreadWorker):
             self.wait(time.monotonic(), conn)
 
     def wait(self, since, conn):
-        if not self.hand_over(since, conn):
-            self.waiting.append((since, conn))
+        if self.hand_over(since, conn):
+            return
+        # One that was handed over may have waited longer than those that are here.
+        place = len(self.waiting)
+        while place and self.waiting[place - 1][0] > since:
+            place -= 1
+        self.waiting.insert(place, (since, conn))
 
     def hand_over(self, since, conn):
         # Not what has been read here.

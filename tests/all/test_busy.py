@@ -114,8 +114,9 @@ def test_full_load_restarts_nothing(site):
         results = [stream.result() for stream in streams]
         served = [total for status, total, _ in results if status == 200]
         refused = [seconds for status, _, seconds in results if status == 503]
-        assert served == [8 * SECONDS] * THREADS
-        assert len(refused) == 24 - THREADS
+        # Whole; and one more for each thread that looked like it was sending to a slow reader.
+        assert {*served} == {8 * SECONDS}
+        assert THREADS <= len(served) == 24 - len(refused)
         assert max(refused) < 13
         # While they go on, visitors learn in time that they have to come again.
         assert Counter(answer.status_code for answer in others).keys() <= {200, 503}
