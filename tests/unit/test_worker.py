@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import worker
 from clone import wait_until
 from conftest import APP
 
@@ -164,6 +165,16 @@ def test_a_request_that_waits_goes_where_a_thread_comes_free(start, pool):
     assert occupy_last.result()[0] == 200
     assert Counter(future.result()[0] for future in waiting) == {200: 20}
     assert max(future.result()[1] for future in waiting) < WAIT
+
+
+def test_who_was_handed_over_is_refused_in_its_turn(monkeypatch):
+    """Not after those that came later to the worker that now has it."""
+    monkeypatch.setattr(worker.Worker, "hand_over", lambda *_: False)
+    one = worker.Worker.__new__(worker.Worker)
+    one.waiting = deque()
+    for since, connection in ((2, "b"), (1, "a"), (3, "c")):
+        one.wait(since, connection)
+    assert [connection for _, connection in one.waiting] == ["a", "b", "c"]
 
 
 def test_a_stop_loses_nothing_that_is_handed_over(start, pool):
