@@ -35,7 +35,7 @@ class Handover:
         number = max(range(len(self.inboxes)), key=self.free.__getitem__)
         if not (free := self.free[number]):
             return False
-        # Before sending, for that worker may say it anew at once.
+        # Before sending, for that worker may publish it at once.
         self.free[number] = free - 1
         try:
             socket.send_fds(self.inboxes[number][1], [SINCE.pack(since)], [sock.fileno()])

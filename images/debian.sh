@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The image that all stand-ins are built on. Sourced, not run.
+# The image that all fallback images are built on. Sourced, not run.
 
 # build_debian IMAGE: a minimal Debian, imported as an image. Where this machine trusts certificates
 # of its own (a TLS-inspecting proxy), the image has to trust them too.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What both the engine set-up and the stand-in images take from Debian. Sourced, not run.
+# What both the engine set-up and the fallback images take from Debian. Sourced, not run.
 
 # The suite whose packages are new enough for both; docs/no-registry.md says which are needed.
 # shellcheck disable=SC2034 # read by the files that source this one

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: secrets.sh [COMPOSE_FILE]; with the files that Compose reads, no secrets of other rooms.
+# Usage: secrets.sh [COMPOSE_FILE]; with the files that Compose reads, no secrets of other add-ons.
 # Makes the secrets that are missing; what is there stays as it is. What it made is noted in
 # secrets/.made, so that `make clean` can tell it from what a person put there.
 # Compose mounts these files with the owner and mode they have here, and the containers run as other
@@ -29,7 +29,7 @@ make_secret() {
 }
 
 readonly FILES=${1-}
-# wanted FOLDER: is the room here, and switched on if that is asked?
+# wanted FOLDER: is the add-on here, and switched on if that is asked?
 wanted() { [ -d "$1" ] && [[ -z $FILES || $FILES == *"$1/"* ]]; }
 
 random() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }

@@ -21,14 +21,14 @@ SKIPS_ALLOWED_IN_CI = {
     "only root can become another user",
     # tests/unit/test_shipping.py; not all kernels let others attach a filter.
     "only root can make a socket drop packets",
-    # tests/all/test_deploy.py; with official images there are no stand-ins to refuse.
+    # tests/all/test_deploy.py; with official images there is no fallback image to refuse.
     "the base images come from a registry",
     # tests/all/test_old_tools.py; no Linux of today brings it.
     "Python 3.9 is not here",
     # tests/logstash/test_pipeline.py; its package is not declared for newer ones.
     "the grammar of pipelines is for older Pythons",
 }
-# Images without a stand-in, which have to be there where the official ones are asked for.
+# Images without a fallback, which have to be there where the official ones are asked for.
 if os.environ.get("BASE_IMAGES") != "registry":
     SKIPS_ALLOWED_IN_CI |= {
         # tests/prometheus/all/test_grafana.py

@@ -1,4 +1,4 @@
-"""Gives Elasticsearch or Kibana what the logging room needs, and ends.
+"""Gives Elasticsearch or Kibana what the logging add-on needs, and ends.
 
 Usage: setup.py elasticsearch | kibana. Two parts, because Logstash waits for the first alone.
 
@@ -176,7 +176,7 @@ def set_up_kibana():
     form = multipart(json.dumps(content("search.json")))
     answer = ask(KIBANA, "POST", path, form, f"multipart/form-data; boundary={BOUNDARY}")
     if not json.loads(answer)["success"]:
-        die(f"Kibana, {path}: {answer[:300]}", "mend logstash/setup/search.json")
+        die(f"Kibana, {path}: {answer[:300]}", "correct logstash/setup/search.json")
 
 
 if not re.fullmatch(r"[1-9][0-9]{0,3}d", RETENTION):

@@ -392,7 +392,7 @@ def test_kibana_says_200_and_means_no(set_up, kibana):
     kibana.answers = [DONE, (200, {"success": False, "errors": [{"error": {"type": "x"}}]})]
     status, _, errors = set_up()
     assert (status, len(errors)) == (1, 1)
-    assert "mend logstash/setup/search.json" in errors[0]
+    assert "correct logstash/setup/search.json" in errors[0]
 
 
 def test_the_password_is_told_to_nobody_else(set_up, tmp_path):
