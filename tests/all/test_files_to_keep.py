@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import headers
 import load
 import pytest
+from browser import chromium
 from clone import Clone, leftovers, require
 from raw import connect
 from recipes import blocks, recipe, with_lines
@@ -125,3 +126,37 @@ def test_nginx_sends_large_downloads(clone):
             answer = client.get("/api/request")
             assert answer.status_code == 200
             assert answer.elapsed.total_seconds() < 1
+
+
+# A minute of silence.
+SOUND = """
+import wave
+with wave.open("/data/downloads/sound.wav", "wb") as sound:
+    sound.setparams((1, 2, 48_000, 0, "NONE", ""))
+    sound.writeframes(bytes(2 * 48_000 * 60))
+"""
+# Resolves with the position that the player reached, or with the error it met.
+SEEK = """
+(path) => new Promise(resolve => {
+  const sound = document.createElement('audio');
+  sound.onerror = () => resolve(sound.error.message);
+  sound.onloadedmetadata = () => { sound.currentTime = 50; };
+  sound.onseeked = () => resolve(sound.currentTime);
+  sound.src = path;
+  document.body.append(sound);
+})
+"""
+
+
+def test_a_browser_plays_and_seeks_media(clone, tmp_path):
+    """Media of the page's own host pass the Content-Security-Policy, those of another do not."""
+    clone.execute("app", "python", "-c", SOUND)
+    with chromium(clone, tmp_path) as browser:
+        page = browser.new_context(base_url=clone.url).new_page()
+        parts = []
+        page.on("response", lambda answer: parts.append((answer.url, answer.status)))
+        page.goto("/")
+        assert page.evaluate(SEEK, "/reports/sound.wav") == 50
+        assert {status for url, status in parts if url.endswith(".wav")} == {206}
+        refused = page.evaluate(SEEK, "https://media.example/sound.wav")
+        assert "URL safety check" in refused
