@@ -7,6 +7,7 @@ mistake is one line and exit code 78, not a worker that dies again and again.
 import os
 import resource
 import signal
+import socket
 import sys
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -115,6 +116,14 @@ logger_class = "webapp.access_log.AccessLogger"
 def on_starting(server):
     if settings["PEERS"]:
         peer_files.fetch(settings["PEERS"], settings["PORT"], settings["SCRIPT_NAME"], server.log)
+
+
+def when_ready(server):
+    """nginx logs the address of the replica to which it passed a request, this line its name."""
+    name = socket.gethostname()
+    found = socket.getaddrinfo(name, settings["PORT"], type=socket.SOCK_STREAM)
+    addresses = " and ".join(sorted({entry[4][0] for entry in found}))
+    server.log.info("replica %s serves at %s, port %d", name, addresses, settings["PORT"])
 
 
 def on_exit(server):

@@ -53,14 +53,15 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
-    """A running stack, as production but with the diagnostics pages (app/webapp/diagnostics.py) and
-    limits that a load from one address does not reach.
+    """A running stack, as production but with the diagnostics pages (app/webapp/diagnostics.py),
+    the application's access lines, which show what reached it, and limits that a load from one
+    address does not reach.
 
     Its folder has a space in its name, since users' folders do.
     """
     remove_killed()
     folder = tmp_path_factory.mktemp("clone") / "a fresh clone"
-    clone = Clone(folder, APP_ENV="testing", **load.LIMITS)
+    clone = Clone(folder, APP_ENV="testing", ACCESS_LOG="on", **load.LIMITS)
     try:
         clone.make("up")
         yield clone

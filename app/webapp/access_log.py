@@ -1,4 +1,4 @@
-"""gunicorn's logger: its own messages and an access line a request, through our one handler."""
+"""gunicorn's logger: its own messages and, with ACCESS_LOG=on, an access line a request."""
 
 import logging
 from datetime import timedelta
@@ -17,6 +17,7 @@ class AccessLogger(Logger):
     header breaks the line.
     """
 
+    # In place of the base class's property.
     access_log_enabled = True
 
     def __init__(self, cfg):
@@ -27,13 +28,16 @@ class AccessLogger(Logger):
     def setup(self, cfg):
         settings = config.from_environment()
         self.cfg = cfg
+        self.access_log_enabled = settings["ACCESS_LOG"]
         logs.configure(settings)
         if settings["LOG_FORMAT"] == "json":
             logs.capture_prints()
 
     def access(self, resp, req, environ, request_time):
         log = self.access_log
-        if environ.get("PATH_INFO") in hosts.INTERNAL_PATHS or not log.isEnabledFor(logging.INFO):
+        if not self.access_log_enabled or not log.isEnabledFor(logging.INFO):
+            return
+        if environ.get("PATH_INFO") in hosts.INTERNAL_PATHS:
             return
         fields = logs.request_fields(environ)
         # "200 OK" from an application; None when it failed before it began to answer.

@@ -212,6 +212,8 @@ def load(environ):
         "APP_VERSION": read.text("APP_VERSION", "dev"),
         "APP_COMMIT": read.text("APP_COMMIT", "unknown"),
         "SERVICE_NAME": read.text("SERVICE_NAME", "webapp"),
+        # off where this stack's nginx is in front, whose line has the same and more.
+        "ACCESS_LOG": read.choice("ACCESS_LOG", ("on", "off"), "on") == "on",
         "LOG_FORMAT": read.choice("LOG_FORMAT", LOG_FORMATS, "json"),
         "LOG_LEVEL": read.choice("LOG_LEVEL", LOG_LEVELS, "info"),
         "LOGSTASH_HOST": read.host("LOGSTASH_HOST"),

@@ -26,7 +26,6 @@ from flask import has_request_context, request
 from . import request_id
 
 ACCESS = "gunicorn.access"
-ROUTE = "webapp.route"
 ECS_VERSION = "8.11.0"
 
 LONGEST_VALUE = 2048
@@ -142,7 +141,7 @@ def request_fields(environ):
     http = {"request": {"method": clip(environ.get("REQUEST_METHOD", ""), 32)}}
     if key := environ.get(request_id.KEY):
         http["request"]["id"] = key
-    if route := environ.get(ROUTE):
+    if route := environ.get(request_id.ROUTE):
         http["route"] = route
     fields = {
         "http": http,
@@ -384,9 +383,9 @@ def configure(settings, serving=False):
 
 
 def remember_route():
-    """For the access line, which is written when Flask is done with the request."""
+    """For the access line: this application's or, by a response header, nginx's."""
     if request.url_rule is not None:
-        request.environ[ROUTE] = request.url_rule.rule
+        request.environ[request_id.ROUTE] = request.url_rule.rule
 
 
 def init_app(app):

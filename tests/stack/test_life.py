@@ -95,15 +95,13 @@ def test_a_draining_container_is_unready_and_healthy(stack):
     wait_until(lambda: "200 ok" in last_check()["Output"], 20, "a check that sees it end")
 
 
-def test_logs_for_people(stack):
-    with stack.changed(LOG_FORMAT="text"):
+def test_logs_for_people_and_one_line_a_request(stack):
+    """As by default, nginx writes the access line."""
+    with stack.changed(LOG_FORMAT="text", ACCESS_LOG="off"):
         with stack.client() as client:
-            client.get("/diagnostics/hello")
-        container = stack.containers("app")[0]
-        line = wait_until(
-            lambda: [line for line in stack.stdout(container) if "/diagnostics/hello" in line],
-            5,
-            "an access line",
-        )[0]
-        assert not line.startswith("{")
-        assert "200" in line
+            key = client.get("/diagnostics/log?message=spoken").headers["X-Request-ID"]
+        assert len(stack.lines_of(key, "nginx")) == 1
+        lines = stack.stdout(stack.containers("app")[0])
+        about = [line for line in lines if key in line or "/diagnostics/log" in line]
+        assert len(about) == 2, "a logged and a printed line"
+        assert all("spoken" in line and not line.startswith("{") for line in about)

@@ -46,7 +46,42 @@ def test_access_lines_say_who_what_and_how_long(stack, client):
         assert line["user_agent"]["original"] == "a test"
         assert line["client"]["address"] == answer.json()["remote_addr"]
         assert 0 <= line["event"]["duration"] < 5e9
-    assert line["http"]["route"] == "/diagnostics/echo"
+        assert line["http"]["route"] == "/diagnostics/echo"
+
+
+def upstream(stack, answer) -> tuple:
+    """Route, replica and worker in nginx's line."""
+    line = stack.lines_of(answer.headers["X-Request-ID"], "nginx")[0]
+    return line["http"]["route"], *map(line["nginx"]["upstream"].get, ("replica", "worker"))
+
+
+def test_nginx_logs_and_hides_what_only_the_application_knows(stack, client):
+    forged = {"X-App-Route": "/forged", "X-App-Worker": "forged/1"}
+    answer = client.get("/diagnostics/echo", headers=forged)
+    assert not {*forged} & {*answer.headers}
+    route, replica, worker = upstream(stack, answer)
+    assert route == "/diagnostics/echo"
+    assert stack.containers("app")[0].startswith(replica)
+    line = stack.lines_of(answer.headers["X-Request-ID"], "app")[0]
+    assert line["process"]["pid"] == int(worker)
+    started = [line["message"] for line in stack.log("app") if "serves at" in line["message"]]
+    address = stack.lines_of(answer.headers["X-Request-ID"], "nginx")[0]["nginx"]["upstream"]
+    assert f"replica {replica} serves at {address['address'].split(':')[0]}," in started[-1]
+
+
+def test_a_cached_response_names_its_route_and_no_worker(stack, client):
+    path = f"/diagnostics/cache?key={uuid.uuid4().hex}"
+    first, second = (client.get(path) for _ in range(2))
+    assert second.headers["X-Cache-Status"] == "HIT"
+    route, replica, worker = upstream(stack, first)
+    assert route == "/diagnostics/cache"
+    assert replica
+    assert worker
+    assert upstream(stack, second) == (route, "", "")
+
+
+def test_nginx_names_no_route_where_the_application_was_not_asked(stack, client):
+    assert upstream(stack, client.get("/metrics")) == ("", "", "")
 
 
 def test_nothing_a_client_sends_breaks_or_forges_a_line(stack, client):

@@ -222,11 +222,11 @@ def environ(**more):
 def access(monkeypatch, capfd):
     """access(environ, status): the lines that gunicorn's logger writes for it."""
     settings = config.load({"APP_ENV": "development", "LOG_LEVEL": "info"})
-    monkeypatch.setattr(config, "from_environment", lambda: settings)
     monkeypatch.setattr(logs, "capture_prints", lambda: None)
-    logger = access_log.AccessLogger(SimpleNamespace())
 
-    def write(environ, status="200 OK"):
+    def write(environ, status="200 OK", **changed):
+        monkeypatch.setattr(config, "from_environment", lambda: settings | changed)
+        logger = access_log.AccessLogger(SimpleNamespace())
         answer = SimpleNamespace(status=status, sent=1234)
         capfd.readouterr()
         logger.access(answer, None, environ, timedelta(seconds=1, microseconds=5))
@@ -238,8 +238,11 @@ def access(monkeypatch, capfd):
 
 
 def test_access_lines_are_information_and_follow_the_level(access):
-    logging.getLogger().setLevel("WARNING")
-    assert access(environ()) == []
+    assert access(environ(), LOG_LEVEL="warning") == []
+
+
+def test_access_lines_can_be_left_to_nginx(access):
+    assert access(environ(), ACCESS_LOG=False) == []
 
 
 def test_access_line_has_everything(access):

@@ -1,8 +1,11 @@
 """The request id."""
 
+import os
 import re
+import socket
 
 import pytest
+from webapp import create_app
 
 
 def test_taken_from_the_proxy(client):
@@ -32,3 +35,32 @@ def test_a_view_cannot_replace_it(app):
 
     answer = app.test_client().get("/other", headers={"X-Request-ID": "mine"})
     assert answer.headers.getlist("X-Request-ID") == ["mine"]
+
+
+# For nginx's access line
+
+
+@pytest.fixture
+def behind_nginx():
+    return create_app({"APP_ENV": "development", "X_ACCEL_REDIRECT": "on"})
+
+
+def test_nginx_learns_route_replica_and_worker(behind_nginx):
+    @behind_nginx.get("/größe/<int:number>")
+    def size(number):
+        return ""
+
+    headers = behind_nginx.test_client().get("/größe/7").headers
+    assert headers["X-App-Route"] == r"/gr\xf6\xdfe/<int:number>"
+    assert headers["X-App-Worker"] == f"{socket.gethostname()}/{os.getpid()}"
+
+
+def test_a_request_without_a_route_has_a_worker_only(behind_nginx):
+    headers = behind_nginx.test_client().get("/nowhere").headers
+    assert "X-App-Worker" in headers
+    assert "X-App-Route" not in headers
+
+
+def test_clients_learn_neither_where_no_nginx_is_in_front(client):
+    headers = client.get("/diagnostics/echo").headers
+    assert not {"X-App-Route", "X-App-Worker"} & {*headers.keys()}
