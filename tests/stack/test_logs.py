@@ -70,11 +70,11 @@ def test_nginx_logs_and_hides_what_only_the_application_knows(stack, client):
 
 
 def test_a_cached_response_names_its_route_and_no_worker(stack, client):
-    path = f"/diagnostics/cache?key={uuid.uuid4().hex}"
+    path = f"/diagnostics/page?cache=public,max-age=30&test={uuid.uuid4().hex}"
     first, second = (client.get(path) for _ in range(2))
     assert second.headers["X-Cache-Status"] == "HIT"
     route, replica, worker = upstream(stack, first)
-    assert route == "/diagnostics/cache"
+    assert route == "/diagnostics/page"
     assert replica
     assert worker
     assert upstream(stack, second) == (route, "", "")
