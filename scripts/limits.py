@@ -18,12 +18,7 @@ MB = 2**20
 
 # The application's defaults, which docker-compose.yml leaves empty (app/webapp/config.py), and what
 # it counts (app/webapp/pids.py). tests/unit/test_limits.py holds both against the originals.
-DEFAULTS = {
-    "WEB_THREADS": 4,
-    "MAX_BODY_SIZE": 10 * MB,
-    "LOGSTASH_QUEUE_SIZE": 8 * MB,
-    "LOGSTASH_RESEND_SIZE": MB,
-}
+DEFAULTS = {"WEB_THREADS": 4, "MAX_BODY_SIZE": 10 * MB}
 BESIDE, OTHERS = 4, 9
 
 # Memory. A process of the sample application: 28 MB (RssAnon), of which 16 MB are shared with the
@@ -59,25 +54,11 @@ RULES = (
         lambda n: (
             (1 + n["WEB_CONCURRENCY"]) * PROCESS
             + n["WEB_CONCURRENCY"] * n["WEB_THREADS"] * THREAD
-            + n["WEB_CONCURRENCY"]
-            * n["LOGGING"]
-            * (n["LOGSTASH_QUEUE_SIZE"] + n["LOGSTASH_RESEND_SIZE"])
+            + n["APP_LOGS"]
             + n["APP_TMP"]
         ),
         "APP_TMP={APP_TMP}, {WEB_CONCURRENCY} workers and their log lines",
         "WEB_CONCURRENCY",
-    ),
-    Rule(
-        "LOGS_KEPT",
-        # Twice: in Docker's files a line is longer, by escapes and its own fields.
-        lambda n: (
-            2
-            * n["LOGGING"]
-            * n["WEB_CONCURRENCY"]
-            * (n["LOGSTASH_QUEUE_SIZE"] + n["LOGSTASH_RESEND_SIZE"])
-        ),
-        "LOGSTASH_QUEUE_SIZE={LOGSTASH_QUEUE_SIZE} in each of {WEB_CONCURRENCY} workers",
-        "LOGSTASH_QUEUE_SIZE",
     ),
     Rule(
         "CONNECTIONS",
@@ -128,7 +109,6 @@ RULES = (
 )
 # Limits that are no settings: what to change then is in `lower` alone.
 FIXED = {
-    "LOGS_KEPT": "max-size times max-file of the application's log",
     "CONNECTIONS": "the sum of nginx's worker_connections",
 }
 COUNTS = {
@@ -174,12 +154,26 @@ def numbers(config: dict) -> dict:
         java = " ".join(map(str, service.get("environment", {}).values()))
         heap = re.search(r"-Xmx(\w+)", java)
         n[f"{name.upper()}_HEAP"] = size(heap and heap[1], 0)
-    of_app(n, services["app"])
+    of_app(n, services["app"], config.get("volumes", {}))
     of_nginx(n, services["nginx"], config.get("volumes", {}))
     return n
 
 
-def of_app(n: dict, app: dict) -> None:
+def log_files(service: dict, volumes: dict) -> float:
+    """Bytes of the volume in memory that it shares with its log forwarder, whose memory it is."""
+    for mount in service.get("volumes", []):
+        name, _, target = (
+            mount.partition(":")
+            if isinstance(mount, str)
+            else (mount.get("source"), "", mount["target"])
+        )
+        if target == "/var/log/shipping":
+            found = re.search(r"size=(\w+)", volumes[name]["driver_opts"]["o"])
+            return size(found and found[1])
+    return 0
+
+
+def of_app(n: dict, app: dict, volumes: dict) -> None:
     given = app["environment"]
     for name, default in DEFAULTS.items():
         n[name] = size(given.get(name), default)
@@ -189,10 +183,7 @@ def of_app(n: dict, app: dict) -> None:
     cpus = float(allowed.get("cpus") or app.get("cpu_quota", 400_000) / 100_000)
     # As gunicorn.conf.py, on a machine that has as many CPUs.
     n["WEB_CONCURRENCY"] = size(given.get("WEB_CONCURRENCY"), min(max(math.ceil(cpus), 2), 4))
-    n["LOGGING"] = bool(given.get("LOGSTASH_HOST"))
-    kept = app.get("logging", {}).get("options", {})
-    # The newest of the files may just have been begun.
-    n["LOGS_KEPT"] = (size(kept.get("max-file"), 1) - 1 or 1) * size(kept.get("max-size"))
+    n["APP_LOGS"] = log_files(app, volumes)
 
 
 def of_nginx(n: dict, nginx: dict, volumes: dict) -> None:
@@ -212,14 +203,9 @@ def of_nginx(n: dict, nginx: dict, volumes: dict) -> None:
     folders = tmpfs(nginx)
     n["NGINX_CACHE"] = folders.pop("/var/cache/nginx", math.inf)
     n["NGINX_TMP"] = folders.pop("/tmp", math.inf)  # noqa: S108
-    # Shared memory, small folders, and a volume in memory, which counts where it is written.
+    # Shared memory, small folders, and the log forwarder's volume.
     zones = re.findall(r"^[^#\n]*\b(?:keys_)?zone=\w+:(\w+)|shared:\w+:(\w+)", text, re.M)
-    shipped = [
-        size((re.search(r"size=(\w+)", str(volume["driver_opts"])) or [None, None])[1])
-        for volume in volumes.values()
-        if ((volume or {}).get("driver_opts") or {}).get("type") == "tmpfs"
-    ]
-    sizes = [*folders.values(), *(size(a or b, 0) for a, b in zones), *shipped]
+    sizes = [*folders.values(), *(size(a or b, 0) for a, b in zones), log_files(nginx, volumes)]
     n["NGINX_OTHER"] = sum(value for value in sizes if value < math.inf)
 
 

@@ -32,6 +32,7 @@ lock() {
 }
 
 lock app
+if [ -d logstash ]; then lock logstash/forwarder; fi
 # Keeps to the application's versions where both need a package.
 lock tests
 lock tests/soak/scanners

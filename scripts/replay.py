@@ -19,7 +19,7 @@ from compose import last_words, run
 from messages import die, say
 
 SERVICES = ("nginx", "app")
-SENDER = "log-forwarder"
+SENDER = "app-log-forwarder"
 HOW = "make replay SINCE=2h, or SINCE=2026-01-31T12:00:00Z UNTIL=2026-01-31T13:00:00Z"
 
 
@@ -45,8 +45,7 @@ def main() -> None:
         "--interactive",
         senders[0],
         "python",
-        "-m",
-        "webapp.forwarder",
+        "forwarder.py",
         "-",
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as sender:  # noqa: S603

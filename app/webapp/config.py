@@ -4,10 +4,12 @@ import functools
 import os
 import re
 import secrets
-import ssl
 import sys
 
 EX_CONFIG = 78  # sysexits(3)
+
+# In memory, shared with a log forwarder (log_files.py).
+LOG_FOLDER = "/var/log/shipping"
 
 ENVIRONMENTS = ("production", "development", "testing")
 LOG_FORMATS = ("json", "text")
@@ -73,15 +75,12 @@ class Reader:
         self.refuse(name, f"{value!r} is not a whole number from {low} to {high}; set {name}={low}")
         return default
 
-    def size(self, name, default, least=1):
+    def size(self, name, default):
         """A size in nginx's syntax, in bytes. 0 is refused: nginx takes it for "no limit"."""
         value = self.text(name, default)
         match = SIZE.fullmatch(value)
-        if match and (size := int(match[1]) * UNITS[match[2].lower()]) >= least:
+        if match and (size := int(match[1]) * UNITS[match[2].lower()]):
             return size
-        if match and least > 1:
-            self.refuse(name, f"{value!r} is too small; set {name}={default}, at least {least}")
-            return None
         self.refuse(name, f"{value!r} is not a size; write digits and k, m or g: {name}={default}")
         return None
 
@@ -115,20 +114,12 @@ class Reader:
             )
         return value
 
-    def certificates(self, name, tls):
-        path = self.text(name)
-        if path and tls != "on":
-            self.refuse(name, "is set, and TLS is off; set LOGSTASH_TLS=on")
-        elif path:
-            try:
-                ssl.create_default_context(cafile=path)
-            except OSError as error:  # ssl.SSLError is one
-                self.refuse(
-                    name,
-                    f"cannot load {path!r} ({error.strerror}); it must be a file of PEM"
-                    f" certificates, readable by uid {os.getuid()}",
-                )
-        return path
+    def folder(self, name, path):
+        """Is it on? Then the folder has to be there, and writable."""
+        on = self.choice(name, ("off", "on"), "off") == "on"
+        if on and not os.access(path, os.W_OK):
+            self.refuse(name, f"is on, and {path} cannot be written by uid {os.getuid()}; mount it")
+        return on
 
     def secret(self, name):
         """The variable, or the content of the file that NAME_FILE names; "" where there is none.
@@ -202,7 +193,8 @@ def load(environ):
         for old in fallbacks:
             read.check_key("SECRET_KEY_FALLBACKS", old)
 
-    tls = read.choice("LOGSTASH_TLS", ("off", "on"), "off")
+    if read.text("LOGSTASH_HOST"):
+        read.refuse("LOGSTASH_HOST", "is read by logstash/forwarder now; set SHIP_LOGS=on here")
     max_body = read.size("MAX_BODY_SIZE", "10m")
     prefix = read.prefix("SCRIPT_NAME")
     cookie_prefix = ("__Secure-" if prefix else "__Host-") if strict else ""
@@ -216,13 +208,7 @@ def load(environ):
         "ACCESS_LOG": read.choice("ACCESS_LOG", ("on", "off"), "on") == "on",
         "LOG_FORMAT": read.choice("LOG_FORMAT", LOG_FORMATS, "json"),
         "LOG_LEVEL": read.choice("LOG_LEVEL", LOG_LEVELS, "info"),
-        "LOGSTASH_HOST": read.host("LOGSTASH_HOST"),
-        "LOGSTASH_PORT": read.number("LOGSTASH_PORT", 5959, 1, 65535),
-        "LOGSTASH_TLS": tls,
-        "LOGSTASH_CA_FILE": read.certificates("LOGSTASH_CA_FILE", tls),
-        # In memory, in each worker. The least is a multiple of what is sent at once.
-        "LOGSTASH_QUEUE_SIZE": read.size("LOGSTASH_QUEUE_SIZE", "8m", 65536),
-        "LOGSTASH_RESEND_SIZE": read.size("LOGSTASH_RESEND_SIZE", "1m", 65536),
+        "SHIP_LOGS": read.folder("SHIP_LOGS", LOG_FOLDER),
         "PEERS": read.host("PEERS"),
         # The one that visitors type, for links outside of requests (hosts.py).
         "PUBLIC_PORT": read.number("PUBLIC_PORT", None, 1, 65535)

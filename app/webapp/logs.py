@@ -23,7 +23,7 @@ import traceback
 
 from flask import has_request_context, request
 
-from . import request_id
+from . import config, request_id
 
 ACCESS = "gunicorn.access"
 ECS_VERSION = "8.11.0"
@@ -164,7 +164,7 @@ class JSONFormatter(logging.Formatter):
         self.second = (0, "")
 
     def format(self, record):
-        # Kept on the record: a second handler that ships the line does not format it again.
+        # Kept on the record: the copy for a log forwarder is the same line, with the same event.id.
         if "json_line" not in record.__dict__:
             try:
                 record.json_line = self.line(record)
@@ -189,7 +189,7 @@ class JSONFormatter(logging.Formatter):
 
     def fields(self, record, longest=LONGEST_TEXT):
         level = LEVELS.get(record.levelno) or record.levelname.lower()
-        # On all lines, shipped or not: any of them may be sent to Logstash later.
+        # On all lines: any of them may be copied to a central log later.
         event = {"id": event_id(), "dataset": "app"}
         fields = {
             "@timestamp": self.timestamp(record.created),
@@ -271,10 +271,13 @@ class Stdout(logging.Handler):
     seconds at most, and a process that is killed loses those; nginx's log has them as well. All
     other lines are written at once, after what was gathered before them.
 
-    A line that cannot be written (disk full, reader gone) is dropped: the request goes on.
+    A line that cannot be written (disk full, reader gone) is dropped: the request goes on. Where a
+    log forwarder reads (log_files.py), lines are copied to its files first: what is on stdout when
+    the process is killed is there, too.
     """
 
     fd = 1
+    files = of_files = None
     DELAY = 0.05
     # When the reader is slower than we are, requests wait for it rather than fill the memory.
     MOST_GATHERED = 1000
@@ -292,7 +295,9 @@ class Stdout(logging.Handler):
 
     def emit(self, record):
         try:
-            self.lines.append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            copy = self.of_files and f"{self.of_files.format(record)}\n".encode()
+            self.lines.append((record.levelno, line, copy))
             if record.name != ACCESS or len(self.lines) > self.MOST_GATHERED:
                 self.flush()
             elif not self.gathering.is_set():
@@ -312,7 +317,10 @@ class Stdout(logging.Handler):
     def flush(self):
         """Write what is gathered. logging calls this when the process ends."""
         with self.lock:
-            data = b"".join(self.lines.popleft() for _ in range(len(self.lines)))
+            lines = [self.lines.popleft() for _ in range(len(self.lines))]
+            if self.files and lines:
+                self.files.append([(level, copy) for level, _, copy in lines])
+            data = b"".join(line for _, line, _ in lines)
             with contextlib.suppress(OSError), locked(self.fd):
                 while data:
                     data = data[os.write(self.fd, data) :]
@@ -359,23 +367,18 @@ def capture_prints():
         sys.stderr = Printed(logging.getLogger("stderr"), logging.WARNING)
 
 
-def configure(settings, serving=False):
-    """Point the root logger at stdout. Called again, it replaces what it did before.
-
-    serving: this process has an application, and does not fork workers.
-    """
+def configure(settings):
+    """Point the root logger at stdout. Called again, it replaces what it did before."""
+    json_lines = JSONFormatter(settings["SERVICE_NAME"], settings["APP_VERSION"])
     handler = Stdout()
-    if settings["LOG_FORMAT"] == "json":
-        handler.setFormatter(JSONFormatter(settings["SERVICE_NAME"], settings["APP_VERSION"]))
-    else:
-        handler.setFormatter(TextFormatter())
+    handler.setFormatter(json_lines if settings["LOG_FORMAT"] == "json" else TextFormatter())
+    if settings["SHIP_LOGS"]:
+        from . import log_files  # noqa: PLC0415 (no metric where it is off)
+
+        handler.files, handler.of_files = log_files.opened(config.LOG_FOLDER), json_lines
 
     root = logging.getLogger()
     root.handlers = [old for old in root.handlers if not isinstance(old, Stdout)] + [handler]
-    if settings["LOGSTASH_HOST"]:
-        from . import shipping  # noqa: PLC0415 (no cost and no metrics where it is off)
-
-        shipping.configure(settings, serving)
     root.setLevel(settings["LOG_LEVEL"].upper())
     logging.captureWarnings(True)
     # Otherwise a failing handler prints a stack trace for every record.
@@ -389,5 +392,5 @@ def remember_route():
 
 
 def init_app(app):
-    configure(app.config, serving=True)
+    configure(app.config)
     app.before_request(remember_route)

@@ -6,8 +6,8 @@ they are busiest.
 
 from pathlib import Path
 
-# Threads of a worker beside those for requests: its own, the one that sends log lines to Logstash
-# (shipping.py), and two spare ones (worker.py).
+# Threads of a worker beside those for requests: its own, the one that writes access lines
+# (logs.py), and two spare ones (worker.py).
 BESIDE = 4
 # Threads of a worker that may wait for slow readers (worker.py), as far as the limit allows. Two
 # workers have more of them than one client may hold (CONNECTION_LIMIT, 100).

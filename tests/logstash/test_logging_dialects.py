@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 
+import pytest
 from clone import ROOT
 from dialects import defaults, differing, explained, read, tmpfs_in_compose, tmpfs_in_stack, user
 
@@ -16,7 +17,7 @@ CORE = read("docker-stack.yml")
 DIFFERENCES = {
     "ports": "Swarm publishes none for this machine alone; `make status` says how to see the page",
     "labels": "scripts/doctor.py asks the machine that it runs on",
-    "pull_policy": "a node has no other way to the application's image",
+    "pull_policy": "a node has no other way to the image",
     "depends_on": "Swarm has no order: each waits for what it needs",
     "command": "in Swarm, a set-up that ends is one that failed",
     "healthcheck": "and is done when it is healthy",
@@ -29,8 +30,7 @@ AS_IN_THE_CORE = {
 README = ROOT / "logstash/README.md"
 SETUP = "logstash/setup/Dockerfile"
 KIBANA = "kibana/kibana.yml"
-# Whose image is another's, and which user it is then.
-FORWARDER = COMPOSE["services"]["log-forwarder"]["user"].partition(":")[0]
+WRITERS = ("app", "nginx")
 
 
 def test_the_services_differ_only_where_it_is_meant():
@@ -39,12 +39,9 @@ def test_the_services_differ_only_where_it_is_meant():
 
 def test_docker_keeps_what_waits_for_logstash_and_more():
     """Or `make replay` would not find what was given up."""
-    options = COMPOSE["volumes"]["nginx-logs"]["driver_opts"]["o"]
-    nginx = int(re.search(r"size=(\d+)m", options)[1])
-    worker = int(
-        re.search(r":-(\d+)m", COMPOSE["services"]["app"]["environment"]["LOGSTASH_QUEUE_SIZE"])[1]
-    )
-    for name, waits in (("nginx", nginx), ("app", 4 * worker)):
+    for name in WRITERS:
+        options = COMPOSE["volumes"][f"{name}-logs"]["driver_opts"]["o"]
+        waits = int(re.search(r"size=(\d+)m", options)[1])
         kept = COMPOSE["services"][name]["logging"]["options"]
         # The newest of Docker's files has just been begun, and each line is longer there.
         assert int(kept["max-size"].removesuffix("m")) * (int(kept["max-file"]) - 1) > 2 * waits
@@ -65,8 +62,8 @@ def test_the_same_services_networks_volumes_and_secrets():
 
 
 def uid(service: str) -> str:
-    if service == "log-forwarder":
-        return FORWARDER
+    if service.endswith("-log-forwarder"):
+        return COMPOSE["services"][service]["user"].partition(":")[0]
     if service == "app":
         dockerfile = (ROOT / "app/Dockerfile").read_text()
         return re.search(r"^ARG APP_UID=(\d+)", dockerfile, re.MULTILINE)[1]
@@ -99,8 +96,20 @@ def test_kibana_has_memory_to_start():
         assert megabytes(defaults(file)["KIBANA_MEMORY"]) >= 2048
 
 
-def test_who_reads_the_files_of_nginx_is_its_user():
-    assert uid("nginx") == FORWARDER
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_forwarder_is_its_writers_user_and_nobody_else_is(writer):
+    """The files are private, and cutting out of them takes their owner."""
+    volume = f"{writer}-logs"
+    options = COMPOSE["volumes"][volume]["driver_opts"]["o"]
+    assert {f"uid={uid(writer)}", f"gid={uid(writer)}", "mode=0700"} <= {*options.split(",")}
+    for dialect in (COMPOSE, STACK):
+        assert (
+            dialect["services"][f"{writer}-log-forwarder"]["user"] == f"{uid(writer)}:{uid(writer)}"
+        )
+        mounted = [
+            name for name, it in dialect["services"].items() if volume in str(it.get("volumes"))
+        ]
+        assert mounted == [writer, f"{writer}-log-forwarder"]
 
 
 def test_the_same_can_be_written():
@@ -131,7 +140,8 @@ def test_what_keeps_data_stays_on_its_node_and_shows_its_page():
         assert deploy["placement"] == {"constraints": ["node.labels.logging == true"]}
         ports = [port.rpartition(":")[2] for port in COMPOSE["services"][name].get("ports", [])]
         assert [*deploy.get("labels", {}).values()] == ports
-    assert STACK["services"]["log-forwarder"]["deploy"]["mode"] == "global"
+    for writer in WRITERS:
+        assert STACK["services"][f"{writer}-log-forwarder"]["deploy"]["mode"] == "global"
 
 
 def test_nothing_is_published_beyond_this_machine():
@@ -209,7 +219,8 @@ def megabytes(text: str) -> int:
 
 def test_the_set_up_runs_on_the_applications_python():
     pin = re.compile(r"^ARG PYTHON_IMAGE=(.+)", re.MULTILINE)
-    files = [ROOT / folder / "Dockerfile" for folder in ("app", "logstash/setup")]
+    folders = ("app", "logstash/setup", "logstash/forwarder")
+    files = [ROOT / folder / "Dockerfile" for folder in folders]
     assert len({pin.search(file.read_text())[1] for file in files}) == 1
 
 
@@ -256,3 +267,10 @@ def test_compose_and_swarm_take_the_files():
     names = re.findall(r"^    name: (\S+-[0-9a-b]{12})$", answer.stdout, re.MULTILINE)
     assert len(names) == len(STACK["secrets"]) + len(CORE["secrets"])
     assert max(map(len, names)) <= 64
+
+
+def test_tests_run_with_the_forwarders_packages():
+    pin = re.compile(r"^(prometheus-client|python-logstash)==(\S+)", re.MULTILINE)
+    locks = ("logstash/forwarder", "tests", "app")
+    found = [dict(pin.findall((ROOT / lock / "requirements.txt").read_text())) for lock in locks]
+    assert found[0] == found[1] | found[2]

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from receiver import Receiver
 
 APP = Path(__file__).resolve().parents[2] / "app"
 sys.path.insert(0, str(APP))
 
-from webapp import create_app, logs, shipping  # noqa: E402
+from webapp import create_app, logs  # noqa: E402
 
 KEY = secrets.token_hex(32)
 
@@ -29,12 +28,11 @@ hypothesis.settings.load_profile("busy")
 
 # Variables the application reads; one set on this machine must not decide a test.
 OURS = """
-APP_COMMIT APP_ENV APP_VERSION CORS_ORIGINS FLASK_DEBUG GUNICORN_CMD_ARGS HTTPS_PORT
-LOG_FORMAT LOG_LEVEL LOGSTASH_CA_FILE
-LOGSTASH_HOST LOGSTASH_PORT LOGSTASH_QUEUE_SIZE LOGSTASH_RESEND_SIZE LOGSTASH_TLS MAX_BODY_SIZE
-MAX_FORM_MEMORY_SIZE PEERS PORT PROXY_COUNT PUBLIC_PORT SCRIPT_NAME SECRET_KEY
+ACCESS_LOG APP_COMMIT APP_ENV APP_VERSION CORS_ORIGINS FLASK_DEBUG GUNICORN_CMD_ARGS HTTPS_PORT
+LOG_FORMAT LOG_LEVEL LOGSTASH_HOST MAX_BODY_SIZE MAX_FORM_MEMORY_SIZE
+PEERS PORT PROXY_COUNT PUBLIC_PORT SCRIPT_NAME SECRET_KEY
 SECRET_KEY_FALLBACKS SECRET_KEY_FALLBACKS_FILE SECRET_KEY_FILE
-SERVER_NAME SERVICE_NAME WEB_CONCURRENCY WEB_THREADS X_ACCEL_REDIRECT
+SERVER_NAME SERVICE_NAME SHIP_LOGS WEB_CONCURRENCY WEB_THREADS X_ACCEL_REDIRECT
 """
 
 
@@ -76,46 +74,10 @@ def stdout(capfd):
     return lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
-@pytest.fixture
-def hurry(monkeypatch):
-    """Waits of the sender of log lines, shortened."""
-    monkeypatch.setattr(shipping, "DELAY", 0.01)
-    monkeypatch.setattr(shipping, "CONNECT_TIMEOUT", 1)
-    monkeypatch.setattr(shipping, "PATIENCE", 0.1)
-    monkeypatch.setattr(shipping, "UNANSWERED", 3)
-    monkeypatch.setattr(shipping, "LASTS", 0.5)
-    monkeypatch.setattr(shipping, "KEEPALIVE", dict.fromkeys(shipping.KEEPALIVE, 1))
-    yield
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, shipping.Shipper):
-            end(handler)
-
-
-def end(shipper):
-    """Its thread; without sending what waits."""
-    shipper.deadline = 0
-    shipper.stopping.set()
-    shipper.filled.set()
-
-
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
-
-
-@pytest.fixture
-def receive():
-    """receive(behaviour, port): a receiver that is killed at the end."""
-    made = []
-
-    def start(*args, **kwargs):
-        made.append(Receiver(*args, **kwargs))
-        return made[-1]
-
-    yield start
-    for receiver in made:
-        receiver.kill()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from clone import require
 from conftest import APP, KEY
-from webapp import config, forwarder, pids, shipping
+from webapp import config, pids
 
 sys.path.insert(0, str(APP.parent / "scripts"))
 
@@ -19,6 +19,7 @@ import limits
 
 ROOT = APP.parent
 COMPOSE, LOGGING = ["docker-compose.yml"], ["docker-compose.yml", "logstash/docker-compose.yml"]
+FORWARDER = "logstash/forwarder"
 STACK = ["docker-stack.yml", "logstash/docker-stack.yml"]
 
 
@@ -75,7 +76,7 @@ PAIRS = {
     "threads and processes": ("WEB_THREADS", "", "APP_PIDS", {"MAX_BODY_SIZE": "1k"}),
     "workers and processes": (
         *("WEB_CONCURRENCY", "", "APP_PIDS"),
-        {"MAX_BODY_SIZE": "1k", "APP_MEMORY": "9g", "LOGSTASH_QUEUE_SIZE": "64k"},
+        {"MAX_BODY_SIZE": "1k", "APP_MEMORY": "9g"},
     ),
     "threads and uploads": ("WEB_THREADS", "", "APP_TMP", {}),
     "body size and /tmp of the application": ("MAX_BODY_SIZE", "k", "APP_TMP", {"UPLOAD_LIMIT": 1}),
@@ -83,14 +84,6 @@ PAIRS = {
     "uploads of one client and /tmp of nginx": ("UPLOAD_LIMIT", "", "NGINX_TMP", {}),
     "workers and memory": ("WEB_CONCURRENCY", "", "APP_MEMORY", {"WEB_THREADS": 1}),
     "temporary files and memory of the application": ("APP_TMP", "m", "APP_MEMORY", {}),
-    "log lines and memory": (
-        *("LOGSTASH_QUEUE_SIZE", "m", "APP_MEMORY"),
-        {"APP_TMP": "384m"},
-    ),
-    "log lines and Docker's log files": (
-        *("LOGSTASH_QUEUE_SIZE", "m", "max-size"),
-        {"APP_MEMORY": "9g"},
-    ),
     "connections": ("CONNECTION_LIMIT", "", "worker_connections", {}),
     "temporary files and memory of nginx": ("NGINX_TMP", "m", "NGINX_MEMORY", {}),
     "cache and memory of nginx": ("NGINX_CACHE", "m", "NGINX_MEMORY", {}),
@@ -133,10 +126,10 @@ def test_a_smaller_cache_than_is_kept_free_is_refused():
     ids=str,
 )
 def test_what_a_refusal_names_to_set_is_enough(files, settings):
-    fix = refusal(files, LOGSTASH_QUEUE_SIZE="1m", **settings).partition(" -> ")[2]
+    fix = refusal(files, **settings).partition(" -> ")[2]
     named = dict(re.findall(r"(\w+)=(\w+)", fix))
     assert named
-    assert refusal(files, **{"LOGSTASH_QUEUE_SIZE": "1m"} | settings | named) == ""
+    assert refusal(files, **settings | named) == ""
 
 
 def test_in_a_swarm_the_fix_is_in_its_file():
@@ -207,7 +200,7 @@ def gunicorn(name):
 
 
 def tmpfs_volume():
-    return number("logstash/docker-compose.yml", r"type: tmpfs.*size=(\w+),")
+    return number("logstash/docker-compose.yml", r"size=(\w+),mode=0700,uid=101,")
 
 
 PROXY, CLIENTS, LIMITS_ = (
@@ -287,16 +280,16 @@ LOWER_FIRST = {
         lambda: number("docker-compose.yml", r"pids_limit: (\d+)$"),
     ),
     "the forwarder: what nginx writes while nobody looks, 2 MB a second": (
-        lambda: forwarder.RETRY * 2 * 2**20,
-        lambda: forwarder.RESERVE * tmpfs_volume(),
+        lambda: number(f"{FORWARDER}/sender.py", r"^RETRY = (\d+)") * 2 * 2**20,
+        lambda: number(f"{FORWARDER}/files.py", r"^RESERVE = 0\.(\d+)") / 100 * tmpfs_volume(),
     ),
     "the forwarder: memory for what it reads at once and has not seen arrive": (
-        lambda: limits.PROCESS + 8 * forwarder.MOST_AT_ONCE,
+        lambda: limits.PROCESS + 8 * number(f"{FORWARDER}/files.py", r"^MOST_AT_ONCE = (\w+)"),
         lambda: number("logstash/docker-compose.yml", r"mem_limit: (128m)$"),
     ),
     "a batch of log lines: smaller than the least window": (
-        lambda: 4 * shipping.BATCH,
-        lambda: number("app/webapp/config.py", r"_RESEND_SIZE\", \"1m\", (\d+)\)"),
+        lambda: 4 * number(f"{FORWARDER}/sender.py", r"^BATCH = (\w+)"),
+        lambda: number(f"{FORWARDER}/sender.py", r"^SHARE = (\w+)"),
     ),
 }
 
