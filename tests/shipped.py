@@ -15,6 +15,7 @@ from receiver import Receiver
 from scrape import total
 
 PORT = 5959
+FORWARDERS = ("app-log-forwarder", "nginx-log-forwarder")
 
 
 def moment() -> str:
@@ -59,11 +60,8 @@ class Shipped:
         return {entry["event"]["id"] for entry in list(self.entries)}
 
     def on_stdout(self) -> set[str]:
-        """All lines but those about the shipping itself, which do not take part."""
         lines = [*self.stack.log("app"), *self.stack.log("nginx")]
-        return {
-            line["event"]["id"] for line in lines if line["log"].get("logger") != "webapp.shipping"
-        }
+        return {line["event"]["id"] for line in lines}
 
     def missing(self) -> set[str]:
         return self.on_stdout() - self.arrived()
@@ -74,7 +72,7 @@ class Shipped:
         return httpx.get(f"http://{network['IPAddress']}:8000/metrics").raise_for_status().text
 
     def total(self, name: str) -> float:
-        return sum(total(self.metrics(service), name) for service in ("app", "log-forwarder"))
+        return sum(total(self.metrics(service), name) for service in FORWARDERS)
 
     def be_killed(self, kills: int, pause: float) -> None:
         """`pause`: seconds that each lives at most; it takes one until the senders try again."""
@@ -94,7 +92,7 @@ class Shipped:
             assert seen.setdefault(line["event"]["id"], line) == line
 
     def dropped(self) -> float:
-        return self.total("app_log_lines_dropped_total")
+        return self.total("log_forwarder_lines_dropped_total")
 
     def settled(self, given_up: Callable[[], float] = lambda: 0, seconds: float = 60) -> None:
         """Every line has arrived, but for so many."""

@@ -21,7 +21,7 @@ import wrk
 import yaml
 from compare import CONNECTIONS, ROUNDS, SECONDS, Ours
 from edge import table
-from shipped import Shipped
+from shipped import FORWARDERS, Shipped
 
 HERE = Path(__file__).resolve().parent
 STATE = os.environ.get("STATE")
@@ -99,9 +99,10 @@ def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
     for name, service in services.items():
         override["services"][name] = override["services"].get(name, {}) | hosts | service
     file.write_text(yaml.safe_dump(override))
-    if "log-forwarder" in services:
+    if FORWARDERS[0] in services:
         room = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
         ours.write_settings(COMPOSE_FILE=room)
+        ours.compose("build", FORWARDERS[0])
     ours.compose("up", "--detach", "--no-build", "--wait", "nginx", "app", *services)
     ours.compose("exec", "--no-TTY", "nginx", "upstream")
     return shipped
@@ -117,7 +118,7 @@ def main() -> None:
         for candidate in candidates.values():
             candidate.make("up")
         plain = {"volumes": [f"{HERE}/plain.py:/app/wsgi.py:ro"]}
-        room = shipping(candidates[ROOM], True, {"app": {}, "log-forwarder": {}})
+        room = shipping(candidates[ROOM], True, dict.fromkeys(FORWARDERS, {}))
         usual = shipping(candidates[PLAIN], False, {"app": plain})
         with candidates[OFF].image(wrk.IMAGE) as image:
 

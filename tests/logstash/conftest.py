@@ -5,12 +5,12 @@ registry: in its place is a receiver on this machine.
 import pytest
 import yaml
 from clone import ROOT
-from shipped import Shipped
+from shipped import FORWARDERS, Shipped
 
 # A fork that does not want the room deletes its folder.
 collect_ignore_glob = [] if (ROOT / "logstash").exists() else ["test_*.py"]
 
-SERVICES = ("app", "nginx", "log-forwarder")
+SERVICES = ("app", "nginx", *FORWARDERS)
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,11 @@ def shipped(stack):
     stack.make("secrets")
     shipped = Shipped(stack)
     hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
-    services = {"app": hosts, "log-forwarder": hosts}
+    services = dict.fromkeys(FORWARDERS, hosts)
     override.write_text(yaml.safe_dump({"services": services}))
     stack.write_settings(COMPOSE_FILE=files)
     try:
+        stack.compose("build", *FORWARDERS[:1])
         shipped.start(*SERVICES)
         yield shipped
     finally:
@@ -34,4 +35,4 @@ def shipped(stack):
         override.unlink()
         stack.write_settings()
         stack.make("up")
-        stack.run("docker", "volume", "rm", f"{stack.name}_nginx-logs")
+        stack.run("docker", "volume", "rm", *(f"{stack.name}_{it}-logs" for it in ("app", "nginx")))

@@ -7,7 +7,7 @@ import time
 import pytest
 from load import Load
 from scrape import total
-from shipped import moment
+from shipped import FORWARDERS, moment
 
 EVENTS, KILLS = 100_000, 20
 MINUTES = 10
@@ -25,7 +25,7 @@ def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
     shipped.settled(lambda: shipped.dropped() - dropped_before, 300)
     written, missing = shipped.on_stdout() - before, shipped.missing()
     dropped = shipped.dropped() - dropped_before
-    resent = shipped.total("app_log_lines_resent_total")
+    resent = shipped.total("log_forwarder_lines_resent_total")
     print(f"\n{len(written)} lines, {KILLS} kills: {len(missing)} missing, {dropped:.0f} counted as"
           f" dropped, {resent:.0f} sent again; {load.summary}")  # fmt: skip
     assert len(written) >= EVENTS
@@ -36,11 +36,11 @@ def test_all_of_a_hundred_thousand_lines_are_accounted_for(shipped):
 
 @pytest.mark.timeout(60 * MINUTES + 900)
 def test_memory_is_bounded_without_logstash(shipped):
-    """Room for the queues of two workers; and the forwarder, whose lines are nginx's files."""
+    """Of the forwarders, too; and the files of each writer."""
     shipped.stop()
     # What has been logged until now: given up as well, and not asked for again.
     earlier = shipped.missing()
-    before, most, used = memory(shipped), {}, 0
+    before, most, used = memory(shipped), {}, {"app": 0, "nginx": 0}
     since, dropped_before = moment(), shipped.dropped()
     with Load(shipped.stack) as load:
         until = time.monotonic() + 60 * MINUTES
@@ -48,17 +48,17 @@ def test_memory_is_bounded_without_logstash(shipped):
             time.sleep(1)
             for name, size in memory(shipped).items():
                 most[name] = max(most.get(name, 0), size)
-            files = shipped.stack.execute("nginx", "du", "-sm", "/var/log/shipping")
-            used = max(used, int(files.split()[0]))
+            for writer in used:
+                files = shipped.stack.execute(writer, "du", "-sm", "/var/log/shipping")
+                used[writer] = max(used[writer], int(files.split()[0]))
     dropped = shipped.dropped() - dropped_before
     grown = {name: (most[name] - before[name]) / 2**20 for name in most}
-    print(f"\nMB more than before, at most: {grown}; nginx's files: {used} MB;"
+    print(f"\nMB more than before, at most: {grown}; files: {used};"
           f" {dropped:.0f} lines dropped; {load.summary}")  # fmt: skip
     assert load.failed == [], load.summary
-    # Two workers, each with a queue of 8 MB, Python's own overhead, and some of everything.
-    assert grown["app"] < 2 * 12 + 16
-    assert grown["log-forwarder"] < 16
-    assert used <= 64 * 0.8
+    assert all(size < 16 for size in grown.values())
+    assert used["app"] <= 32 * 0.8
+    assert used["nginx"] <= 64 * 0.8
     shipped.receive()
     shipped.settled(lambda: shipped.dropped() - dropped_before, 300)
     shipped.replay(since)
@@ -69,5 +69,5 @@ def memory(shipped) -> dict[str, float]:
     """Resident bytes of all processes."""
     return {
         name: total(shipped.metrics(name), "process_resident_memory_bytes")
-        for name in ("app", "log-forwarder")
+        for name in ("app", *FORWARDERS)
     }

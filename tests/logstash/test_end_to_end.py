@@ -111,7 +111,7 @@ def test_a_request_is_found_by_its_id_in_every_service(room):
     def datasets() -> set[str]:
         return {hit["_source"]["event"]["dataset"] for hit in room.hits("http.request.id", request)}
 
-    wait_until(lambda: datasets() == {"app.access", "nginx.access"}, 60, "both access lines")
+    wait_until(lambda: datasets() == {"nginx.access"}, 60, "the access line")
     (edge,) = (
         hit["_source"]
         for hit in room.hits("http.request.id", request)

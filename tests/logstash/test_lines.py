@@ -14,9 +14,10 @@ import pytest
 from clone import ROOT
 from elasticsearch.dsl import field
 
-sys.path.insert(0, str(ROOT / "app"))
+sys.path[:0] = [str(ROOT / "app"), str(ROOT / "logstash/forwarder")]
 
-from webapp import access_log, forwarder, logs
+import files  # noqa: E402
+from webapp import access_log, logs, request_id  # noqa: E402
 
 SETUP = ROOT / "logstash/setup"
 TEMPLATE = json.loads((SETUP / "template.json").read_text())
@@ -114,10 +115,10 @@ def application_lines():
         "HTTP_USER_AGENT": "test",
         "HTTP_TRACEPARENT": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         logs.request_id.KEY: "0af7651916cd43dd8448eb211c80319c",
-        logs.ROUTE: "/a",
+        request_id.ROUTE: "/a",
     }
     access = access_log.AccessLogger.__new__(access_log.AccessLogger)
-    access.access_log = logger
+    access.access_log, access.access_log_enabled = logger, True
     response = SimpleNamespace(status="200 OK", sent=12)
     access.access(response, None, environ, timedelta(milliseconds=3))
     return [json.loads(formatter.format(record)) for record in records]
@@ -130,6 +131,9 @@ GIVEN = {
     "log_method": "GET",
     "log_path": "/a",
     "log_query": "b=c",
+    "log_route": "/a",
+    "log_replica": "0123456789ab",
+    "log_worker": "7",
     "log_status": "200",
     "log_duration": "3000000",
     "log_http_version": "2.0",
@@ -179,7 +183,7 @@ LINES = [
     nginx_line(GIVEN),
     without_absent(nginx_line(NOTHING)),
     json.loads(
-        forwarder.event(
+        files.event(
             b"2026/01/31 12:00:00 [error] 23#24: *17 upstream timed out (110: Connection timed out)"
             b" while connecting to upstream, client: 192.0.2.7, server: localhost"
         )

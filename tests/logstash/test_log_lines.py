@@ -80,43 +80,58 @@ def test_no_request_notices_packets_dropped(shipped):
 
 
 def test_a_receiver_killed_again_and_again_and_replay(shipped):
-    since, before = moment(), shipped.total("app_log_lines_resent_total")
+    since, before = moment(), shipped.total("log_forwarder_lines_resent_total")
     with Load(shipped.stack) as load:
         shipped.be_killed(5, pause=3)
         load.carry_on(1000)
     assert load.failed == [], load.summary
     shipped.settled()
-    assert shipped.total("app_log_lines_resent_total") > before
+    assert shipped.total("log_forwarder_lines_resent_total") > before
     assert "lines sent" in shipped.replay(since)
     assert shipped.missing() == set()
     shipped.check_once_each()
 
 
-def test_what_a_killed_application_had_not_sent_is_replayed(shipped):
-    since = moment()
+def test_a_killed_application_loses_no_line(shipped):
+    """Those in its files are sent by the forwarder, which lives on."""
     with Load(shipped.stack) as load:
         load.carry_on(300)
-        before = shipped.on_stdout()
-        # Nobody receives: what is written now waits in the workers.
+        # Nobody receives: what is written now waits.
         shipped.stack.compose("kill", "--signal", "KILL", "app")
-    shipped.start("app")
+        written = {line["event"]["id"] for line in shipped.stack.log("app")}
     shipped.receive()
-    assert shipped.missing()
-    shipped.replay(since)
-    assert shipped.missing() == set()
-    assert before <= shipped.arrived()
+    wait_until(lambda: written <= shipped.arrived(), 30, "every line")
+    shipped.start("app")
+    shipped.settled()
 
 
-def test_a_forwarder_killed_loses_nothing(shipped):
+@pytest.mark.parametrize("writer", ["app", "nginx"])
+def test_a_forwarder_killed_loses_nothing(shipped, writer):
     """With lines on their way that are not known to have arrived."""
     shipped.receive(receivers.unread)
     with Load(shipped.stack) as load:
         load.carry_on(300)
-        shipped.stack.compose("kill", "--signal", "KILL", "log-forwarder")
+        shipped.stack.compose("kill", "--signal", "KILL", f"{writer}-log-forwarder")
         load.carry_on(600)
+    assert load.failed == [], load.summary
     shipped.receive()
-    shipped.start("log-forwarder")
+    shipped.start(f"{writer}-log-forwarder")
     shipped.settled()
+
+
+def test_replicas_share_two_files(shipped):
+    """They come, go and are killed; their lines arrive whatever becomes of them."""
+    shipped.receive()
+    stack = shipped.stack
+    with stack.changed(APP_REPLICAS="3"), Load(stack) as load:
+        load.carry_on(300)
+        stack.run("docker", "kill", stack.containers("app")[0])
+        before = {line["event"]["id"] for line in stack.log("app")}
+        names = {line.replica for line in load.results if line.replica}
+        wait_until(lambda: before <= shipped.arrived(), 30, "the lines of all replicas")
+    assert len(names) == 3
+    found = stack.execute("app-log-forwarder", "ls", "/var/log/shipping").split()
+    assert found == ["error.log", "info.log"]
 
 
 def test_replay_says_when_docker_cannot_read_on(shipped):

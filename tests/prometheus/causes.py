@@ -225,12 +225,25 @@ sys.stdin.read()
 
 @contextmanager
 def nobody_takes_lines(room) -> Iterator[None]:
-    """The application sends to a port where nobody listens, and asks for more than may wait."""
+    """The log forwarder connects to a port where nobody listens; few lines may wait."""
     file = room.stack.folder / "docker-compose.override.yml"
     kept = file.read_text()
     changed = yaml.safe_load(kept)
-    settings = {"LOGSTASH_HOST": "localhost", "LOGSTASH_QUEUE_SIZE": "64k"}
-    changed["services"]["app"] = {"environment": settings}
+    volumes = ["few-logs:/var/log/shipping"]
+    changed["services"]["app"] = {"environment": {"SHIP_LOGS": "on"}, "volumes": volumes}
+    changed["services"]["app-log-forwarder"] = {
+        "build": {
+            "context": "logstash/forwarder",
+            "args": ["PYTHON_IMAGE"],
+            "secrets": ["ca_certificates", "pip_config"],
+        },
+        "user": "10001:10001",
+        "environment": {"LOGSTASH_HOST": "localhost"},
+        "volumes": volumes,
+        "networks": ["backend"],
+    }
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=512k,uid=10001,mode=0700"}
+    changed["volumes"] = {"few-logs": {"driver_opts": options}}
     file.write_text(yaml.safe_dump(changed))
     try:
         room.stack.make("up")
@@ -239,6 +252,7 @@ def nobody_takes_lines(room) -> Iterator[None]:
     finally:
         file.write_text(kept)
         room.stack.make("up")
+        room.stack.run("docker", "volume", "rm", f"{room.stack.name}_few-logs")
 
 
 BURNS = {
