@@ -153,6 +153,12 @@ class Clone:
     def make(self, *words: str, check: bool = True, **environment: str):
         return self.run("make", *words, check=check, **environment)
 
+    def build_environment(self) -> dict[str, str]:
+        """What plain `docker compose build` needs where no registry is, or behind a proxy."""
+        script = "import build, json; print(json.dumps(build.environment()))"
+        said = self.run("python3", "-c", script, PYTHONPATH="scripts").stdout
+        return json.loads(said.splitlines()[-1])
+
     def compose(self, *words: str, check: bool = True):
         return self.run("docker", "compose", *words, check=check)
 

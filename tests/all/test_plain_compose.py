@@ -1,7 +1,5 @@
 """Plain `docker compose`, where `make` has made nothing but the secrets."""
 
-import json
-
 import pytest
 from clone import Clone, leftovers
 
@@ -15,10 +13,7 @@ def clone(tmp_path):
 
 
 def test_compose_up_needs_only_make_secrets(clone):
-    # What a machine without a registry, or behind a proxy, needs to build.
-    script = "import build, json; print(json.dumps(build.environment()))"
-    said = clone.run("python3", "-c", script, PYTHONPATH="scripts").stdout
-    environment = json.loads(said.splitlines()[-1])
+    environment = clone.build_environment()
     assert not (clone.folder / "secrets").exists()
     clone.make("secrets")
     clone.run("docker", "compose", "up", "--detach", "--build", "--wait", **environment)

@@ -92,6 +92,7 @@ STATES = {
 
 def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
     """Start the stack again, sending to this machine."""
+    environment = ours.build_environment()
     shipped = Shipped(ours, with_tls=with_tls)
     file = ours.folder / "docker-compose.override.yml"
     override = yaml.safe_load(file.read_text())
@@ -102,7 +103,7 @@ def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
     if FORWARDERS[0] in services:
         room = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
         ours.write_settings(COMPOSE_FILE=room)
-        ours.compose("build", FORWARDERS[0])
+        ours.run("docker", "compose", "build", FORWARDERS[0], **environment)
     ours.compose("up", "--detach", "--no-build", "--wait", "nginx", "app", *services)
     ours.compose("exec", "--no-TTY", "nginx", "upstream")
     return shipped

@@ -18,6 +18,7 @@ def shipped(stack):
     """The room but for what has no image here, and nobody listening yet."""
     files = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
     override = stack.folder / "docker-compose.override.yml"
+    environment = stack.build_environment()
     stack.make("secrets")
     shipped = Shipped(stack)
     hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
@@ -25,7 +26,7 @@ def shipped(stack):
     override.write_text(yaml.safe_dump({"services": services}))
     stack.write_settings(COMPOSE_FILE=files)
     try:
-        stack.compose("build", *FORWARDERS[:1])
+        stack.run("docker", "compose", "build", FORWARDERS[0], **environment)
         shipped.start(*SERVICES)
         yield shipped
     finally:
@@ -35,4 +36,5 @@ def shipped(stack):
         override.unlink()
         stack.write_settings()
         stack.make("up")
-        stack.run("docker", "volume", "rm", *(f"{stack.name}_{it}-logs" for it in ("app", "nginx")))
+        volumes = (f"{stack.name}_{writer}-logs" for writer in ("app", "nginx"))
+        stack.run("docker", "volume", "rm", "--force", *volumes)

@@ -123,13 +123,17 @@ def test_replicas_share_two_files(shipped):
     """They come, go and are killed; their lines arrive whatever becomes of them."""
     shipped.receive()
     stack = shipped.stack
-    with stack.changed(APP_REPLICAS="3"), Load(stack) as load:
-        load.carry_on(300)
-        stack.run("docker", "kill", stack.containers("app")[0])
-        before = {line["event"]["id"] for line in stack.log("app")}
-        names = {line.replica for line in load.results if line.replica}
-        wait_until(lambda: before <= shipped.arrived(), 30, "the lines of all replicas")
-    assert len(names) == 3
+    stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "app=3", "app")
+    try:
+        with Load(stack) as load:
+            three = {name[:12] for name in stack.containers("app")}
+            seen = lambda: {it.replica for it in load.results} >= three  # noqa: E731
+            wait_until(seen, 20, "responses of three replicas")
+            stack.run("docker", "kill", stack.containers("app")[0])
+            before = {line["event"]["id"] for line in stack.log("app")}
+            wait_until(lambda: before <= shipped.arrived(), 30, "the lines of all replicas")
+    finally:
+        shipped.start("app")
     found = stack.execute("app-log-forwarder", "ls", "/var/log/shipping").split()
     assert found == ["error.log", "info.log"]
 
