@@ -202,7 +202,7 @@ class Worker(gthread.ThreadWorker):
             *(len(stuck), STUCK_AFTER, stacks),
         )
         futures.wait([self.use_spare(conn) for _, conn in self.waiting], timeout=2)
-        # Lines that are on their way to Logstash.
+        # Lines that wait to be written.
         logging.shutdown()
         # Without the interpreter's own end, which waits for all threads.
         os._exit(1)

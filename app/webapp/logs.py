@@ -50,9 +50,8 @@ SECRETS = re.compile(
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message", "asctime", "taskName", "ecs", "json_line",
-}  # fmt: skip
+ORDINARY = frozenset(vars(logging.makeLogRecord({})))  # the attributes of a record without `extra`
+STANDARD = ORDINARY | {"message", "asctime", "taskName", "ecs", "json_line"}
 
 # Of event.id, by which a line that is sent twice is known: of this process, and of the line.
 process_id = secrets.token_hex(8)
@@ -208,7 +207,7 @@ class JSONFormatter(logging.Formatter):
             fields.update(request_fields(request.environ))
         if record.exc_info and record.exc_info[0]:
             fields["error"] = error_fields(record.exc_info, longest)
-        if len(record.__dict__) > len(STANDARD) - 5:
+        if len(record.__dict__) > len(ORDINARY):
             labels = {k: masked(k, v) for k, v in record.__dict__.items() if k not in STANDARD}
             if labels:
                 fields["labels"] = labels

@@ -119,7 +119,7 @@ def main() -> None:
         for candidate in candidates.values():
             candidate.make("up")
         plain = {"volumes": [f"{HERE}/plain.py:/app/wsgi.py:ro"]}
-        room = shipping(candidates[ROOM], True, dict.fromkeys(FORWARDERS, {}))
+        room = shipping(candidates[ROOM], True, {name: {} for name in FORWARDERS})
         usual = shipping(candidates[PLAIN], False, {"app": plain})
         with candidates[OFF].image(wrk.IMAGE) as image:
 

@@ -48,9 +48,9 @@ def test_memory_is_bounded_without_logstash(shipped):
             time.sleep(1)
             for name, size in memory(shipped).items():
                 most[name] = max(most.get(name, 0), size)
-            for writer in used:
+            for writer, size in used.items():
                 files = shipped.stack.execute(writer, "du", "-sm", "/var/log/shipping")
-                used[writer] = max(used[writer], int(files.split()[0]))
+                used[writer] = max(size, int(files.split()[0]))
     dropped = shipped.dropped() - dropped_before
     grown = {name: (most[name] - before[name]) / 2**20 for name in most}
     print(f"\nMB more than before, at most: {grown}; files: {used};"

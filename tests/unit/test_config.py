@@ -160,7 +160,6 @@ REFUSED = [
     ("SERVER_NAME", "bücher.example"),
     ("SERVER_NAME", "*.example.com"),
     ("SERVER_NAME", "a" * 64),
-    ("LOGSTASH_HOST", "logstash"),
     ("SHIP_LOGS", "yes"),
 ]
 

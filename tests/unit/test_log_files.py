@@ -5,6 +5,7 @@ import logging
 import os
 
 import pytest
+from clone import require
 from conftest import create_app
 from prometheus_client import REGISTRY
 from webapp import config, log_files
@@ -50,6 +51,7 @@ def test_a_folder_that_is_missing_is_one_line(monkeypatch):
 
 
 def test_the_old_setting_is_refused_in_a_line_that_names_the_new_one():
+    require("logstash/forwarder")
     with pytest.raises(config.ConfigError) as caught:
         config.load({"APP_ENV": "development", "LOGSTASH_HOST": "logstash"})
     (problem,) = caught.value.problems
