@@ -20,9 +20,7 @@ def shipped(stack):
     override = stack.folder / "docker-compose.override.yml"
     stack.make("secrets")
     shipped = Shipped(stack)
-    hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
-    services = {"app": hosts, "log-forwarder": hosts}
-    override.write_text(yaml.safe_dump({"services": services}))
+    override.write_text(yaml.safe_dump(shipped.override("app", "log-forwarder")))
     stack.write_settings(COMPOSE_FILE=files)
     try:
         shipped.start(*SERVICES)
@@ -35,3 +33,4 @@ def shipped(stack):
         stack.write_settings()
         stack.make("up")
         stack.run("docker", "volume", "rm", f"{stack.name}_nginx-logs")
+        stack.run("docker", "network", "rm", f"{stack.name}_receiver")
