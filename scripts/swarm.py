@@ -219,7 +219,7 @@ def look(name: str, service: dict, before: frozenset[str] = frozenset()) -> Stat
 
 
 def pages(service: dict) -> str:
-    """How a person sees the pages of a service that has some (label ui-port, with one port or more).
+    """How a person sees the pages of a service that has some, at the ports in its label ui-port.
 
     They are on the bridge between the node and its tasks, which nobody else can reach.
     """

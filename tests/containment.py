@@ -6,27 +6,32 @@ have a proxy that accepts connections to every address. Two targets are no conta
 machine`, under each of its addresses, and `outside`, for which a route counts.
 """
 
-import contextlib
-import fcntl
 import json
 import re
 import secrets
-import socket
-import struct
 import subprocess
-from collections.abc import Iterator
 
 from clone import ROOT, Clone, engine
 
 MACHINE, OUTSIDE = "this machine", "outside"
 PORT = 47123  # of the servers with the tokens
 
-# Runs in a container's network, and on this machine. Prints where it listens, serves the token (its
-# first argument), and answers a line of targets with a line of results.
+# Runs in a container's network, and in this machine's. Prints who listens where, serves
+# the token (its first argument), and answers a line of targets with a line of results.
 PROBE = r"""
-import concurrent.futures, json, socket, socketserver, struct, sys, threading
+import concurrent.futures, fcntl, json, socket, socketserver, struct, sys, threading
 
 TOKEN, PORT = sys.argv[1].encode(), int(sys.argv[2])
+
+def addresses():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(asking, 0x8915, name.encode().ljust(256, b"\0"))  # SIOCGIFADDR
+            except OSError:
+                continue  # it has none
+            if not (address := socket.inet_ntoa(answer[20:24])).startswith("127."):
+                yield address
 
 def listening():
     # Addresses are hexadecimal, 0A is a listening socket of TCP, and each of UDP listens.
@@ -66,9 +71,9 @@ def reached(kind, address, token):
         return False
 
 interfaces = {line.split()[-1] for line in open("/proc/net/if_inet6")} - {"lo"}
-print(json.dumps([[*listening()], sorted(interfaces)]), flush=True)
+print(json.dumps([[*addresses()], [*listening()], sorted(interfaces)]), flush=True)
 serve()
-print(flush=True)
+print("serves", flush=True)
 for line in sys.stdin:
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         results = pool.map(lambda target: reached(*target), json.loads(line))
@@ -77,90 +82,77 @@ for line in sys.stdin:
 
 
 class Probe:
-    def __init__(self, *command: str):
+    """Runs in the image of the application, with no more rights than its container has."""
+
+    def __init__(self, docker: tuple[str, ...], image: str, network: str):
         self.token = secrets.token_hex(8)
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [*command, PROBE, self.token, str(PORT)], stdin=pipe, stdout=pipe, text=True
+            [
+                *(*docker, "run", "--rm", "--interactive", f"--network={network}"),
+                *("--cap-drop=ALL", "--user=65534", "--entrypoint=python"),
+                *(image, "-c", PROBE, self.token, str(PORT)),
+            ],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
         )
 
     def read(self):
-        return json.loads(self.process.stdout.readline() or "null")
-
-    def wait_until_it_serves(self) -> None:
-        assert self.process.stdout.readline() == "\n"
+        return json.loads(self.process.stdout.readline())
 
     def tried(self, targets: list) -> list[bool]:
         self.process.stdin.write(f"{json.dumps(targets)}\n")
         self.process.stdin.flush()
         return self.read()
 
-
-@contextlib.contextmanager
-def probes(stack: Clone, running: dict) -> Iterator[dict[str, Probe]]:
-    """In the network of each container, with no more rights than it has; and on this machine."""
-    image = stack.inspect("app")[0]["Image"]
-    started = {MACHINE: Probe("python3", "-c")}
-    for service, one in running.items():
-        started[service] = Probe(
-            *("docker", "run", "--rm", "--interactive", f"--network=container:{one['Id']}"),
-            *("--cap-drop=ALL", "--user=65534", "--entrypoint=python", image, "-c"),
-        )
-    try:
-        yield started
-    finally:
-        for probe in started.values():
-            probe.process.stdin.close()
-            probe.process.wait()
-
-
-def addresses() -> set[str]:
-    """This machine's, without those of loopback."""
-    found = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):
-                # SIOCGIFADDR, netdevice(7)
-                answer = fcntl.ioctl(asking, 0x8915, struct.pack("256s", name.encode()))
-                found.add(socket.inet_ntoa(answer[20:24]))
-    return {address for address in found if not address.startswith("127.")}
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def reach(stack: Clone) -> dict[str, set[str]]:
     """What each service that runs reaches, as `app 8000`, `this machine`, `outside`."""
     label = f"com.docker.compose.project={stack.name}"
     running = {
-        one["Labels"]["com.docker.compose.service"]: one
+        one["Labels"]["com.docker.compose.service"]: one["Id"]
         for one in engine().containers(filters={"label": label})
     }
-    with probes(stack, running) as started:
-        token = started[MACHINE].token
+    return measure(("docker",), stack.inspect("app")[0]["Image"], running)
+
+
+def measure(docker: tuple[str, ...], image: str, running: dict[str, str]) -> dict[str, set[str]]:
+    """docker: the command, also one that runs on another machine; running: a container of each."""
+    started = {
+        service: Probe(docker, image, f"container:{container}")
+        for service, container in running.items()
+    }
+    started[MACHINE] = Probe(docker, image, "host")
+    try:
         # It is nobody's (RFC 5737), and no packet leaves: connect() only looks for a route.
         targets = [({OUTSIDE}, ("route", "192.0.2.1", ""))]
-        for address in addresses():
-            targets += [({MACHINE}, (kind, address, token)) for kind in ("tcp", "udp", "icmp")]
         for service, probe in started.items():
-            listening, ipv6 = probe.read()
-            probe.wait_until_it_serves()
-            if service == MACHINE:
-                continue
-            assert not ipv6, f"{service} has IPv6, which is not tried here"
-            for network in running[service]["NetworkSettings"]["Networks"].values():
-                address = network["IPAddress"]
+            addresses, listening, ipv6 = probe.read()
+            assert probe.process.stdout.readline() == "serves\n"
+            assert service == MACHINE or not ipv6, f"{service} has IPv6, which is not tried here"
+            for address in addresses:
+                kinds = ("tcp", "udp", "icmp") if service == MACHINE else ("tcp",)
                 ports = {
                     f"{service} {port}" if kind == "tcp" else f"{service} {kind} {port}"
                     for kind, of, port in listening
                     if of in ("0.0.0.0", address)  # noqa: S104
                 }
-                targets.append((ports, ("tcp", address, probe.token)))
+                reached = {MACHINE} if service == MACHINE else ports
+                targets += [(reached, (kind, address, probe.token)) for kind in kinds]
         found = {}
         for service in running:
             results = started[service].tried([target for _, target in targets])
-            reached = [ports for (ports, _), yes in zip(targets, results, strict=True) if yes]
-            found[service] = {
-                port for ports in reached for port in ports if port.split()[0] != service
-            }
-    return found
+            yes = [ports for (ports, _), result in zip(targets, results, strict=True) if result]
+            found[service] = {port for ports in yes for port in ports if port.split()[0] != service}
+        return found
+    finally:
+        for probe in started.values():
+            probe.end()
 
 
 def documented(file: str) -> dict[str, set[str]]:

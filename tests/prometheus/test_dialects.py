@@ -1,5 +1,7 @@
 """prometheus/docker-stack.yml is prometheus/docker-compose.yml for Swarm: what differs is meant."""
 
+import re
+
 from clone import ROOT
 from dialects import defaults, differing, explained, read, tmpfs_in_compose, tmpfs_in_stack, user
 
@@ -93,3 +95,9 @@ def test_it_is_denied_what_the_core_is():
         if name != "app":
             assert hardened.items() <= service.items(), name
             assert service["deploy"]["endpoint_mode"] == "dnsrr"
+
+
+def test_the_proxy_runs_on_the_cores_nginx():
+    pin = re.compile(r"^ARG NGINX_IMAGE=(.+)", re.MULTILINE)
+    files = [ROOT / folder / "Dockerfile" for folder in ("nginx", "prometheus/proxy")]
+    assert len({pin.search(file.read_text())[1] for file in files}) == 1
