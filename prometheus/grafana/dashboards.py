@@ -36,7 +36,7 @@ WIDTH = 24  # of the grid
 # Of nginx's answers, as in ../server/rules/recording.yml.
 ERRORS = 'status=~"5..", status!~"501|505"'
 
-# The jobs from which metrics are read, by the beginning of their names, as in ../server/rules: whatever
+# The jobs from which metrics are read, by the beginning of their names, as in ../server/rules: what
 # another target publishes under such a name does not count.
 JOBS = {
     "nginx_": '="nginx"',
