@@ -94,16 +94,25 @@ def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
 
 
 def changed_networks() -> list[str]:
-    """Those that exist and are to be internal, or are and are not to be (BACKEND_INTERNAL).
+    """Those that exist with other options: of another version, or of another BACKEND_INTERNAL.
 
     Compose makes such a network again, and connects the containers without the names of their
     services (seen with 2.40.3): nobody finds the application then.
     """
-    wanted = {it["name"]: it.get("internal", False) for it in config()["networks"].values()}
-    command = ("docker", "network", "inspect", "--format={{.Name}} {{.Internal}}", *wanted)
+    wanted = {
+        it["name"]: [it.get("internal", False), it.get("driver_opts", {})]
+        for it in config()["networks"].values()
+    }
+    format_ = "--format=[{{json .Name}}, {{json .Internal}}, {{json .Options}}]"
     # An empty line for each that does not exist.
-    found = (line.split() for line in run(*command).stdout.splitlines() if line)
-    return [name for name, internal in found if wanted[name] != (internal == "true")]
+    lines = run("docker", "network", "inspect", format_, *wanted).stdout.splitlines()
+    found = (json.loads(line) for line in lines if line)
+    # The engine may add options (default-network-opts in its daemon.json).
+    return [
+        name
+        for name, internal, options in found
+        if wanted[name][0] != internal or wanted[name][1].items() - options.items()
+    ]
 
 
 @functools.cache

@@ -94,6 +94,7 @@ if wanted prometheus; then
   # Where alerts are sent to, and the call that has to come every minute; nowhere until filled in.
   make_secret alert_webhook_url echo
   make_secret dead_mans_switch_url echo
+  make_secret monitoring_password random
   make_secret grafana_password random
   make_secret grafana_secret_key random
 fi

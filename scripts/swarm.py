@@ -219,13 +219,13 @@ def look(name: str, service: dict, before: frozenset[str] = frozenset()) -> Stat
 
 
 def pages(service: dict) -> str:
-    """How a person sees the pages of a service that has some (label ui-port).
+    """How a person sees the pages of a service that has some, at the ports in its label ui-port.
 
     They are on the bridge between the node and its tasks, which nobody else can reach.
     """
-    port = service["Spec"]["Labels"].get("ui-port")
+    ports = service["Spec"]["Labels"].get("ui-port", "").split()
     running = [task for task in tasks(service) if task["Status"]["State"] == "running"]
-    if not port or not running:
+    if not ports or not running:
         return ""
     format_ = "{{.Description.Hostname}}"
     node = run("docker", "node", "inspect", "--format", format_, running[0]["NodeID"])
@@ -235,7 +235,9 @@ def pages(service: dict) -> str:
     name, address = node.stdout.strip(), bridge.stdout.partition("/")[0].strip()
     if not address:
         return f"on {name}; typed there, make status says how to see it"
-    return f"http://{address}:{port} on {name}, or: ssh -L {port}:{address}:{port} {name}"
+    urls = " ".join(f"http://{address}:{port}" for port in ports)
+    tunnels = " ".join(f"-L {port}:{address}:{port}" for port in ports)
+    return f"{urls} on {name}, or: ssh {tunnels} {name}"
 
 
 def known() -> frozenset[str]:

@@ -179,8 +179,11 @@ def say_where(services: list[str]) -> None:
         say(f"https://{name.removeprefix('.')}{suffix}")
     for name in services:
         for port in compose.config()["services"][name].get("ports", []):
-            if name != "nginx" and port.get("host_ip") == "127.0.0.1":
-                say(f"http://127.0.0.1:{port['published']} ({name})")
+            # Of a service that is published by another, if it is not left out.
+            page = port.get("name", name)
+            if name != "nginx" and port.get("host_ip") == "127.0.0.1" and page in services:
+                login = compose.config()["services"][page].get("labels", {}).get("login", "")
+                say(f"http://127.0.0.1:{port['published']} ({page}){login and ': user '}{login}")
 
 
 if __name__ == "__main__":

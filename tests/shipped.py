@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import httpx
 import receiver as receivers
 from clone import Clone, wait_until
 from receiver import Receiver
@@ -27,10 +26,10 @@ class Shipped:
 
     def __init__(self, stack: Clone, *, with_tls: bool = True):
         self.stack, self.entries, self.receiver = stack, [], None
-        self.network = f"{stack.name}_backend"
-        # This machine, on a network that nobody else reaches.
+        # This machine, on a network of this stack.
         gateway = "{{(index .IPAM.Config 0).Gateway}}"
-        answer = stack.run("docker", "network", "inspect", f"--format={gateway}", self.network)
+        edge = f"{stack.name}_edge"
+        answer = stack.run("docker", "network", "inspect", f"--format={gateway}", edge)
         self.address = answer.stdout.strip()
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if with_tls else None
         if not self.tls:
@@ -39,6 +38,11 @@ class Shipped:
         self.tls.load_cert_chain(
             secrets / "logstash_certificate", secrets / "logstash_certificate_key"
         )
+
+    def override(self, *services: str) -> dict:
+        """What lets these services reach this machine as `logstash`; `backend` has no way out."""
+        sender = {"extra_hosts": [f"logstash:{self.address}"], "networks": ["backend", "receiver"]}
+        return {"services": dict.fromkeys(services, sender), "networks": {"receiver": {}}}
 
     def receive(self, behaviour=receivers.whole) -> Receiver:
         """From now on, in place of the receiver before, which is killed."""
@@ -67,9 +71,8 @@ class Shipped:
         return self.on_stdout() - self.arrived()
 
     def metrics(self, service: str) -> str:
-        (container,) = self.stack.inspect(service)
-        network = container["NetworkSettings"]["Networks"][self.network]
-        return httpx.get(f"http://{network['IPAddress']}:8000/metrics").raise_for_status().text
+        (text,) = self.stack.fetch("http://localhost:8000/metrics", service=service)
+        return text
 
     def total(self, name: str) -> float:
         return sum(total(self.metrics(service), name) for service in FORWARDERS)

@@ -6,6 +6,7 @@ A query is a pair: its legend, and an expression of PromQL. What may not have be
 https://grafana.github.io/grafana-foundation-sdk/
 """
 
+import re
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import common as options
@@ -35,7 +36,31 @@ WIDTH = 24  # of the grid
 # Of nginx's answers, as in ../server/rules/recording.yml.
 ERRORS = 'status=~"5..", status!~"501|505"'
 
+# The jobs from which metrics are read, by the beginning of their names, as in ../server/rules: what
+# another target publishes under such a name does not count.
+JOBS = {
+    "nginx_": '="nginx"',
+    "flask_": '="app"',
+    "app_log_": '=~"app|log-forwarder"',
+    "app_": '="app"',
+    "probe_": '="site"',
+    "node_": '="node"',
+    "prometheus_": '="prometheus"',
+    "alertmanager_": '="alertmanager"',
+}
+METRIC = re.compile(rf"(?<![\w:])({'|'.join(JOBS)})(\w+)(?![\w:(])(?:{{([^}}]*)}})?")
+
 Query = tuple[str, str]
+
+
+def of_its_job(expression: str) -> str:
+    """The expression with the job of each metric."""
+
+    def select(match: re.Match) -> str:
+        prefix, rest, matchers = match.groups()
+        return f"{prefix}{rest}{{{', '.join(filter(None, (f'job{JOBS[prefix]}', matchers)))}}}"
+
+    return METRIC.sub(select, expression)
 
 
 def target(query: Query, number: int) -> prometheus.Dataquery:
@@ -44,7 +69,7 @@ def target(query: Query, number: int) -> prometheus.Dataquery:
         prometheus.Dataquery()
         .ref_id(chr(ord("A") + number))
         .datasource(DATA_SOURCE)
-        .expr(expression)
+        .expr(of_its_job(expression))
         .legend_format(legend)
     )
 
@@ -116,7 +141,7 @@ def choice(name: str, series: str) -> build.QueryVariable:
     return (
         build.QueryVariable(name)
         .datasource(DATA_SOURCE)
-        .query(f"label_values({series}, {name})")
+        .query(f"label_values({of_its_job(series)}, {name})")
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .multi(True)
         .include_all(True)

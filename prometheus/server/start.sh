@@ -11,4 +11,10 @@ groups:
     rules:
       - {record: app:replicas:wanted, expr: vector($APP_REPLICAS)}
 END
-exec /bin/prometheus --config.file=/tmp/configuration --storage.tsdb.path=/prometheus "$@"
+# In a Swarm a name leads to a container only once it is healthy: there LISTEN is the network of the address.
+case ${LISTEN-} in
+  *.0/24) LISTEN=$(grep -o "^${LISTEN%0/24}[0-9]*" /etc/hosts) ;;
+esac
+# localhost is for itself and the health check. Without LISTEN, everywhere.
+exec /bin/prometheus --config.file=/tmp/configuration --storage.tsdb.path=/prometheus \
+  --web.listen-address="${LISTEN-}:9090" ${LISTEN:+--web.listen-address=localhost:9090} "$@"

@@ -1,16 +1,11 @@
 """/metrics of every container of the application, asked as Prometheus asks: by its own address."""
 
-import httpx
 from clone import Clone
 from load import Load
 from scrape import total
 
 # `make soak` sends ten thousand.
 REQUESTS = 2000
-
-# One, because making it reads the system's certificates, which takes longer than a request. No
-# connection is kept, so that every worker is asked.
-CLIENT = httpx.Client(headers={"Connection": "close"})
 
 
 def addresses(stack: Clone) -> list[str]:
@@ -21,16 +16,14 @@ def addresses(stack: Clone) -> list[str]:
     ]
 
 
-def read(address: str) -> str:
-    answer = CLIENT.get(f"http://{address}:8000/metrics")
-    answer.raise_for_status()
-    return answer.text
+def read(stack: Clone, addresses: list[str]) -> list[str]:
+    """No connection is kept, so that every worker is asked."""
+    return stack.fetch(*(f"http://{address}:8000/metrics" for address in addresses))
 
 
-def requests(address: str) -> float:
-    return total(
-        read(address), "flask_http_request_duration_seconds_count", route="/diagnostics/echo"
-    )
+def requests(stack: Clone, addresses: list[str]) -> list[float]:
+    name, route = "flask_http_request_duration_seconds_count", "/diagnostics/echo"
+    return [total(text, name, route=route) for text in read(stack, addresses)]
 
 
 def test_sums_are_exact_and_never_go_back(stack):
@@ -42,20 +35,16 @@ def sums_are_exact(stack, number: int):
     with stack.changed(APP_REPLICAS="3", WEB_CONCURRENCY="4"):
         replicas = addresses(stack)
         assert len(replicas) == 3
-        before = {address: requests(address) for address in replicas}
-        seen = dict(before)
+        before = seen = requests(stack, replicas)
         with Load(stack, clients=6) as load:
             for _ in range(50):
-                for address in replicas:
-                    now = requests(address)
-                    assert now >= seen[address]
-                    seen[address] = now
+                now = requests(stack, replicas)
+                assert all(value >= last for value, last in zip(now, seen, strict=True))
+                seen = now
             load.carry_on(number)
         assert load.failed == [], load.summary
-        counted = sum(requests(address) - before[address] for address in replicas)
-        assert counted == len(load.results)
-        for address in replicas:
-            text = read(address)
+        assert sum(requests(stack, replicas)) - sum(before) == len(load.results)
+        for text in read(stack, replicas):
             assert total(text, "app_threads") == 16
             assert total(text, "app_requests_in_flight") == 0
             assert total(text, "app_memory_limit_bytes") == 512 * 1024**2

@@ -96,9 +96,11 @@ def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
     shipped = Shipped(ours, with_tls=with_tls)
     file = ours.folder / "docker-compose.override.yml"
     override = yaml.safe_load(file.read_text())
-    hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
+    added = shipped.override(*services)
+    override["networks"] = added["networks"]
     for name, service in services.items():
-        override["services"][name] = override["services"].get(name, {}) | hosts | service
+        before = override["services"].get(name, {})
+        override["services"][name] = before | added["services"][name] | service
     file.write_text(yaml.safe_dump(override))
     if FORWARDERS[0] in services:
         room = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"

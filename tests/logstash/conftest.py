@@ -21,9 +21,7 @@ def shipped(stack):
     environment = stack.build_environment()
     stack.make("secrets")
     shipped = Shipped(stack)
-    hosts = {"extra_hosts": [f"logstash:{shipped.address}"]}
-    services = dict.fromkeys(FORWARDERS, hosts)
-    override.write_text(yaml.safe_dump({"services": services}))
+    override.write_text(yaml.safe_dump(shipped.override(*FORWARDERS)))
     stack.write_settings(COMPOSE_FILE=files)
     try:
         stack.run("docker", "compose", "build", FORWARDERS[0], **environment)
@@ -38,3 +36,4 @@ def shipped(stack):
         stack.make("up")
         volumes = (f"{stack.name}_{writer}-logs" for writer in ("app", "nginx"))
         stack.run("docker", "volume", "rm", "--force", *volumes)
+        stack.run("docker", "network", "rm", f"{stack.name}_receiver")

@@ -9,6 +9,7 @@ import threading
 
 import httpx
 import pytest
+import yaml
 from clone import Clone, free_ports, leftovers, wait_until
 
 STREAM = "logs-flask-default"
@@ -24,14 +25,14 @@ class Room:
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.secret("logging_ca"))
 
-    def address(self, service: str, network: str) -> str:
-        """On a network that only this machine reaches."""
+    def address(self, service: str) -> str:
+        """On the network of this test: this machine has no address in those of the add-on."""
         (container,) = self.stack.inspect(service)
-        return container["NetworkSettings"]["Networks"][f"{self.stack.name}_{network}"]["IPAddress"]
+        return container["NetworkSettings"]["Networks"][f"{self.stack.name}_test"]["IPAddress"]
 
     def ask(self, method: str, path: str, auth=None, **options) -> httpx.Response:
         """Elasticsearch, as user elastic unless told otherwise."""
-        url = f"https://{self.address('elasticsearch', 'logging')}:9200{path}"
+        url = f"https://{self.address('elasticsearch')}:9200{path}"
         auth = auth or ("elastic", self.secret("elastic_password"))
         with httpx.Client(verify=self.tls(), timeout=30) as client:
             return client.request(
@@ -50,7 +51,7 @@ class Room:
 
     def send(self, *lines: str) -> None:
         """To Logstash, until it has read them all."""
-        address = (self.address("logstash", "backend"), 5959)
+        address = (self.address("logstash"), 5959)
         with (
             socket.create_connection(address, timeout=30) as plain,
             self.tls().wrap_socket(plain, server_hostname="logstash") as connection,
@@ -85,6 +86,12 @@ def line(event_id: str, **fields) -> str:
 def room(tmp_path_factory):
     (kibana,) = free_ports(1)
     stack = Clone(tmp_path_factory.mktemp("clone"), APP_ENV="testing", KIBANA_PORT=str(kibana))
+    services = {
+        "logstash": {"networks": ["backend", "search", "test"]},
+        "elasticsearch": {"networks": ["search", "test"]},
+    }
+    override = {"services": services, "networks": {"test": {}}}
+    (stack.folder / "docker-compose.override.yml").write_text(yaml.safe_dump(override))
     try:
         answer = stack.make("up", "WITH=logging", check=False)
         if answer.returncode and "out of reach" in answer.stderr:

@@ -278,7 +278,7 @@ CAUSES = {
     ),
     "a replica hangs": Cause(
         lambda room: room.stack.paused("app"),
-        {"TargetDown", "ReplicasMissing"},
+        {"TargetDown", "ReplicasMissing", "AppMissing"},
     ),
     "nginx is stopped": Cause(
         lambda room: stopped(room, "nginx"),

@@ -46,9 +46,11 @@ class Receiver:
 
 
 class Room:
-    def __init__(self, stack: Clone, receiver: Receiver, prometheus: str):
+    def __init__(self, stack: Clone, receiver: Receiver, prometheus: str, alertmanager: str):
         self.stack, self.receiver, self.url = stack, receiver, prometheus
-        self.client = httpx.Client(base_url=prometheus)
+        self.alertmanager = alertmanager
+        self.login = ("admin", (stack.folder / "secrets/monitoring_password").read_text().strip())
+        self.client = httpx.Client(base_url=prometheus, auth=self.login)
 
     def query(self, expression: str) -> list[dict]:
         answer = self.client.get("/api/v1/query", params={"query": expression})
@@ -62,7 +64,7 @@ class Room:
 
     def active(self) -> set[str]:
         """What Prometheus tells Alertmanager, also when it cannot store that."""
-        answer = httpx.get(f"{self.url}/api/v1/alerts").raise_for_status()
+        answer = self.client.get("/api/v1/alerts").raise_for_status()
         alerts = answer.json()["data"]["alerts"]
         return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
 
@@ -138,9 +140,10 @@ def room(stack):
     )
     try:
         said = stack.make("up").stdout
-        room = Room(stack, receiver, f"http://127.0.0.1:{prometheus}")
+        pages = (f"http://127.0.0.1:{port}" for port in (prometheus, alertmanager))
+        room = Room(stack, receiver, *pages)
         room.grafana, room.said = f"http://127.0.0.1:{grafana}", said
-        assert f"{room.url} (prometheus)" in said
+        assert f"{room.url} (prometheus): user admin, the password is in secrets/" in said
         wait_until(lambda: room.value("sum(up)") == 7, 30, "all targets up")
         yield room
     finally:

@@ -3,13 +3,14 @@
 import json
 import re
 
+import containment
 import pytest
 from clone import ROOT, wait_until
 from conftest import Room, shorten
 from nodes import Deployment, base_image, docker, machines, stands_in
 
 CORE = ("app", "nginx")
-ROOM = ("alertmanager", "blackbox-exporter", "node-exporter", "prometheus")
+ROOM = (*("alertmanager", "blackbox-exporter", "monitoring-proxy", "node-exporter", "prometheus"),)
 
 
 def base_images(stack) -> list[str]:
@@ -80,12 +81,16 @@ class RoomInSwarm(Room):
     def __init__(self, site, machine):
         self.node = f"{machine.name}-node1"
         said = site.make("status", check=False).stdout
-        self.addresses = dict(re.findall(r"^(\w+): (http://\S+) on node1, or: ssh ", said, re.M))
+        (pages,) = re.findall(r"^monitoring-proxy: (http://.+) on node1, or: ssh ", said, re.M)
+        ports = {"3000": "grafana", "9090": "prometheus", "9093": "alertmanager"}
+        self.addresses = {ports[url.rpartition(":")[2]]: url for url in pages.split()}
+        self.password = (site.folder / "secrets/monitoring_password").read_text().strip()
 
     def get(self, service: str, path: str, **query: str) -> list | dict:
         words = [f"--data-urlencode={name}={value}" for name, value in query.items()]
         address = f"{self.addresses[service]}{path}"
-        return json.loads(docker("exec", self.node, "curl", "-sfG", *words, address))
+        user = f"--user=admin:{self.password}"
+        return json.loads(docker("exec", self.node, "curl", "-sfG", user, *words, address))
 
     def query(self, expression: str) -> list[dict]:
         return self.get("prometheus", "/api/v1/query", query=expression)["data"]["result"]
@@ -124,6 +129,25 @@ def test_everything_is_asked_every_replica_too(room):
     wait_until(lambda: up() == jobs, 30, "all targets up")
     (node,) = room.query("node_uname_info")
     assert node["metric"]["nodename"] == "node1"
+
+
+def test_each_task_reaches_what_is_documented(site, machine):
+    """As in Compose, but that node exporters are in `backend`; grafana's image may be away."""
+    running = {}
+    for service in (*CORE, *ROOM):
+        name = f"--filter=label=com.docker.swarm.service.name={site.name}_{service}"
+        running[service] = machine.on("node1", "ps", "--quiet", name).split()[0]
+    prefix = ("docker", "exec", "--interactive", f"{machine.name}-node1", "docker")
+    found = containment.measure(prefix, f"{site.name}/app:{site.version}", running)
+    expected = containment.documented("prometheus/README.md")
+    del expected["grafana"]
+    in_backend = ("nginx", "app", "blackbox-exporter", "prometheus")
+    expected["node-exporter"] = expected["blackbox-exporter"] | {"blackbox-exporter 9115"}
+    for service in in_backend:
+        expected[service] |= {"node-exporter 9100"}
+    for service in expected:
+        expected[service] -= {"grafana 3000"}
+    containment.check(found, expected)
 
 
 def test_what_the_running_tasks_are_denied(site, machine):

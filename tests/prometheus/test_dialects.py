@@ -1,5 +1,8 @@
 """prometheus/docker-stack.yml is prometheus/docker-compose.yml for Swarm: what differs is meant."""
 
+import re
+
+from clone import ROOT
 from dialects import defaults, differing, explained, read, tmpfs_in_compose, tmpfs_in_stack, user
 
 COMPOSE, STACK = (read(f"prometheus/docker-{dialect}.yml") for dialect in ("compose", "stack"))
@@ -12,6 +15,8 @@ DIFFERENCES = {
     "environment.APP_REPLICAS": "three, unless it is said",
     "labels": "make deploy reads it in Compose's file",
     "hostname": "of several nodes it matters whose figures they are",
+    "environment.LISTEN": "a name leads to a task only once it is healthy; so it is a network",
+    "dns_opt": "a stack file has none; the rule AppMissing does without",
     "networks": "what goes from node to node takes the network that can be encrypted",
 }
 AS_IN_THE_CORE = {
@@ -25,8 +30,9 @@ def test_the_services_differ_only_where_it_is_meant():
 
 
 def test_the_same_services_networks_volumes_and_secrets():
-    for kind in ("services", "networks", "volumes", "secrets"):
+    for kind in ("services", "volumes", "secrets"):
         assert STACK[kind].keys() == COMPOSE[kind].keys()
+    assert STACK["networks"].keys() == COMPOSE["networks"].keys() - {"exporters"}
     for name, secret in COMPOSE["secrets"].items():
         assert STACK["secrets"][name]["file"] == secret["file"]
     for name, service in COMPOSE["services"].items():
@@ -38,8 +44,11 @@ def test_the_same_services_networks_volumes_and_secrets():
 
 def test_only_the_node_exporter_is_in_another_network():
     for name, service in COMPOSE["services"].items():
+        networks = service.get("networks")
+        if isinstance(networks, dict):
+            networks = {key: value for key, value in networks.items() if key != "exporters"}
         if name != "node-exporter":
-            assert STACK["services"][name].get("networks") == service.get("networks")
+            assert STACK["services"][name].get("networks") == networks
     assert STACK["services"]["node-exporter"]["networks"] == ["backend"]
 
 
@@ -61,9 +70,9 @@ def test_the_same_cpus():
 def test_what_keeps_data_stays_on_its_node_and_shows_its_pages():
     for name, service in COMPOSE["services"].items():
         deploy = STACK["services"][name].get("deploy", {})
-        assert ("placement" in deploy) == ("volumes" in service)
-        ports = [port.rpartition(":")[2] for port in service.get("ports", [])]
-        assert [*deploy.get("labels", {}).values()] == ports
+        ports = [str(port["target"]) for port in service.get("ports", [])]
+        assert ("placement" in deploy) == ("volumes" in service or bool(ports))
+        assert deploy.get("labels", {}).get("ui-port", "").split() == ports
 
 
 def test_the_same_variables_with_the_same_defaults():
@@ -71,6 +80,8 @@ def test_the_same_variables_with_the_same_defaults():
     core = defaults("docker-stack.yml")
     # It is `make deploy` that says so.
     assert there.pop("GRAFANA_REPLICAS") == "1"
+    # In Compose, the network's name is enough.
+    assert there.pop("QUERIES_SUBNET") in (ROOT / ".env.example").read_text()
     # The others are about published ports.
     assert {name for name in here.keys() - there if not name.endswith("_PORT")} == set()
     assert there == {name: (here | core).get(name) for name in there}
@@ -84,3 +95,9 @@ def test_it_is_denied_what_the_core_is():
         if name != "app":
             assert hardened.items() <= service.items(), name
             assert service["deploy"]["endpoint_mode"] == "dnsrr"
+
+
+def test_the_proxy_runs_on_the_cores_nginx():
+    pin = re.compile(r"^ARG NGINX_IMAGE=(.+)", re.MULTILINE)
+    files = [ROOT / folder / "Dockerfile" for folder in ("nginx", "prometheus/proxy")]
+    assert len({pin.search(file.read_text())[1] for file in files}) == 1

@@ -96,7 +96,7 @@ def settled(room) -> float:
 
 def test_the_room_is_as_hardened_as_the_core(room):
     grafana = ["grafana"] if room.stack.containers("grafana") else []
-    for service in ("prometheus", "alertmanager", *grafana, *EXPORTERS):
+    for service in ("prometheus", "alertmanager", "monitoring-proxy", *grafana, *EXPORTERS):
         (container,) = room.stack.inspect(service)
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"], service

@@ -418,13 +418,17 @@ def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monk
 
 def test_a_network_that_is_to_change_is_seen(monkeypatch):
     networks = {name: {"name": f"site_{name}"} for name in ("edge", "new")}
-    networks["backend"] = {"name": "site_backend", "internal": False}
-    answer = subprocess.CompletedProcess([], 1, "site_edge false\n\nsite_backend true\n", "")
+    options = {"inhibit": "true"}
+    networks["backend"] = {"name": "site_backend", "internal": False, "driver_opts": options}
+    found = '["site_edge", false, {}]\n\n["site_backend", true, {"inhibit": "true", "mtu": "9"}]\n'
+    answer = subprocess.CompletedProcess([], 1, found, "")
     monkeypatch.setattr(compose, "config", lambda: {"networks": networks})
     monkeypatch.setattr(compose, "run", lambda *words: answer)
     assert compose.changed_networks() == ["site_backend"]
     networks["backend"]["internal"] = True
     assert compose.changed_networks() == []
+    options["inhibit"] = "false"
+    assert compose.changed_networks() == ["site_backend"]
 
 
 def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monkeypatch):
