@@ -34,6 +34,9 @@ def test_the_application_alone_has_the_same_defaults():
 
 def test_every_variable_that_the_application_reads_is_explained():
     source = (APP / "webapp/config.py").read_text()
-    names = set(re.findall(r"read\.\w+\(\s*\"([A-Z_]+)\"", source)) - {"FLASK_DEBUG", "LOGSTASH_HOST"}
+    names = set(re.findall(r"read\.\w+\(\s*\"([A-Z_]+)\"", source)) - {
+        "FLASK_DEBUG",
+        "LOGSTASH_HOST",
+    }
     assert len(names) > 8
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", EXAMPLE)] == []
