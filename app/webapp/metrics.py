@@ -17,7 +17,7 @@ import glob
 import os
 
 from flask import Blueprint, abort, current_app, g, request
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Summary
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -41,7 +41,7 @@ def route(of_request):
 
 
 class RequestMetrics:
-    """What prometheus-flask-exporter does not count: one object for each application."""
+    """What neither prometheus-flask-exporter nor nginx (nginx/metrics.js) counts."""
 
     def __init__(self, registry, threads):
         self.in_flight = Gauge(
@@ -62,15 +62,6 @@ class RequestMetrics:
             ["type", "route"],
             registry=registry,
         )
-        self.received = Summary(
-            "app_request_size_bytes", "Bodies of requests.", ["route"], registry=registry
-        )
-        self.sent = Summary(
-            "app_response_size_bytes",
-            "Bodies of answers; streamed ones are left out.",
-            ["route"],
-            registry=registry,
-        )
 
     def begin(self):
         if request.method not in METHODS:
@@ -80,13 +71,6 @@ class RequestMetrics:
         if request.path not in hosts.INTERNAL_PATHS:
             g.in_flight = True
             self.in_flight.inc()
-
-    def answer(self, response):
-        if "in_flight" in g:
-            self.received.labels(route(request)).observe(request.content_length or 0)
-            if not response.is_streamed:
-                self.sent.labels(route(request)).observe(response.calculate_content_length())
-        return response
 
     def end(self, exception):
         if g.pop("in_flight", False):
@@ -169,7 +153,6 @@ def init_app(app):
     registry = app.extensions["metrics"] = CollectorRegistry()
     own = RequestMetrics(registry, app.config["WEB_THREADS"])
     app.before_request(own.begin)
-    app.after_request(own.answer)
     app.teardown_request(own.end)
     exporter = PrometheusMetrics(
         app,

@@ -301,17 +301,6 @@ def requests():
             ),
             about="That no view and no error handler caught; the logs have each.",
         ),
-        graph(
-            "Bodies of requests",
-            "Bps",
-            ("{{route}}", total(chosen("app_request_size_bytes_sum"), "route")),
-        ),
-        graph(
-            "Bodies of answers",
-            "Bps",
-            ("{{route}}", total(chosen("app_response_size_bytes_sum"), "route")),
-            about="Before nginx compresses them; those from its cache are not in here.",
-        ),
         choices=(
             choice("route", "flask_http_request_duration_seconds_count"),
             choice("instance", "app_info"),

@@ -65,14 +65,6 @@ def test_exceptions_by_type_and_route(client, read):
     assert count(text, route="/diagnostics/error", status="500") == 1
 
 
-def test_sizes(client, read):
-    answer = client.post("/diagnostics/echo", data=b"x" * 1234)
-    text = read()
-    assert total(text, "app_request_size_bytes_sum", route="/diagnostics/echo") == 1234
-    sent = total(text, "app_response_size_bytes_sum", route="/diagnostics/echo")
-    assert sent == len(answer.data)
-
-
 def test_version_commit_and_threads(make_app):
     app = make_app(APP_VERSION="1.2", APP_COMMIT="abc", WEB_THREADS="7")
     text = app.test_client().get("/metrics").text
