@@ -61,7 +61,7 @@ def stack(tmp_path_factory):
     """
     remove_killed()
     folder = tmp_path_factory.mktemp("clone") / "a fresh clone"
-    clone = Clone(folder, APP_ENV="testing", ACCESS_LOG="on", **load.LIMITS)
+    clone = Clone(folder, APP_ENV="testing", ACCESS_LOG="on", NGINX_METRICS="on", **load.LIMITS)
     try:
         clone.make("up")
         yield clone

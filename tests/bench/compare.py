@@ -36,16 +36,19 @@ WORKERS = {
 }
 
 
-# Lines that make the application and nginx count.
+# The line that makes the application count.
 APP_METRICS = ("app/webapp/__init__.py", "    metrics.init_app(app)\n")
-NGINX_METRICS = ("nginx/templates/log.conf.template", "access_log /dev/null ecs if=$counted;\n")
 
 
 class Ours(Clone):
     """This stack as a clone runs it, the diagnostics page for a trivial view."""
 
     def __init__(
-        self, folder: Path, arguments: str = "", without: tuple[tuple[str, str], ...] = ()
+        self,
+        folder: Path,
+        arguments: str = "",
+        without: tuple[tuple[str, str], ...] = (),
+        **settings: str,
     ):
         """without: files, each with a line that is left out."""
         # One client is all the load there is: its limits are raised, not removed.
@@ -55,7 +58,8 @@ class Ours(Clone):
             "CONNECTION_LIMIT": "1000",
             "UPLOAD_LIMIT": "25",
         }
-        super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
+        settings |= limits | {"APP_ENV": "testing", "GUNICORN_CMD_ARGS": arguments}
+        super().__init__(folder, **settings)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
         for name, line in without:
             text = (self.folder / name).read_text()
@@ -116,8 +120,9 @@ def main() -> None:
                 for number, (name, arguments) in enumerate(WORKERS.items())
             }
         elif os.environ.get("METRICS"):
-            without = Ours(folder / "without", without=(APP_METRICS, NGINX_METRICS))
-            candidates = {"without metrics": started(without), "with metrics": ours}
+            without = Ours(folder / "without", without=(APP_METRICS,))
+            counting = Ours(folder / "with", NGINX_METRICS="on")
+            candidates = {"without metrics": started(without), "with metrics": started(counting)}
         else:
             candidates = {
                 "the tutorials' set-up": started(Article(folder / "bare", ours)),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import wrk
 from clone import wait_until
-from compare import NGINX_METRICS, ROUNDS, SECONDS, Ours
+from compare import ROUNDS, SECONDS, Ours
 from raw import connect
 
 SLOW = 200
@@ -86,8 +86,8 @@ def table(title: str, unit: str, values: dict[str, list[float]]) -> float:
 
 def main() -> None:
     folder = tempfile.TemporaryDirectory()
-    ours = Ours(Path(folder.name) / "ours")
-    without = Ours(Path(folder.name) / "without", without=(NGINX_METRICS,))
+    ours = Ours(Path(folder.name) / "ours", NGINX_METRICS="on")
+    without = Ours(Path(folder.name) / "without")
     try:
         for candidate in (ours, without):
             candidate.write_settings(SERVER_NAME="localhost nginx")

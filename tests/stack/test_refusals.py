@@ -316,6 +316,7 @@ NGINX_SETTINGS = {
     "hsts": ("HSTS", "forever"),
     "hsts on localhost": ("HSTS", "max-age=300"),
     "proxy protocol": ("PROXY_PROTOCOL", "maybe"),
+    "metrics": ("NGINX_METRICS", "yes"),
     "proxy protocol from nobody": ("PROXY_PROTOCOL", "on"),
 }
 
