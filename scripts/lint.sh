@@ -74,7 +74,7 @@ lint_nginx() {
     sed 's/${SERVER_NAME}/localhost/g; s|${SCRIPT_NAME}|/shop|g; s/${PUBLIC_PORT_SUFFIX}/:8443/g; s/${MAX_BODY_SIZE}/10m/g
       s/${SET_REAL_IP_FROM}/set_real_ip_from 192.0.2.1;/g; s/${TRUSTED_RANGES}/192.0.2.1 1;/g
       s/${REAL_IP_HEADER}/X-Forwarded-For/g; s/${UNKNOWN_DEFAULT}/ default_server/g; s/${SITE_DEFAULT}//g
-      s/${CORS_LINES}//g; s/${PROXY_PROTOCOL}//g
+      s/${CORS_LINES}//g; s/${PROXY_PROTOCOL}//g; s/${COUNTED_LINE}//g; s/${METRICS}/js_content metrics.show/g
       s/${HSTS}/max-age=63072000/g; s/${[A-Z_]*}/100/g' \
       "$template" >"$folder/conf.d/$(basename "$template" .template)"
   done
