@@ -22,7 +22,7 @@ PARTS = {
 # What the text says of a file that stays.
 EDIT = r"sed -i '/^    pages,$/d; /pages.init_app/d' app/webapp/__init__.py"
 # Of the unit tests, those that read files of several parts.
-READERS = ("defaults", "dockerfiles", "faults_list", "limits", "stack_file")
+READERS = ("defaults", "dockerfiles", "faults_list", "limits", "stack_file", "supply_chain")
 
 
 class Fork:

@@ -42,7 +42,7 @@ def test_base_images_have_exact_versions():
         for text in DOCKERFILES.values()
         for pin in re.findall(r"^ARG \w+_IMAGE=(.+)", text, re.M)
     ]
-    assert len(pins) > 4
+    assert len(pins) >= 2
     assert [pin for pin in pins if not re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+[\w.-]*", pin)] == []
     bases = {
         base for text in DOCKERFILES.values() for base in re.findall(r"^FROM (\S+)", text, re.M)
