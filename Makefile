@@ -6,6 +6,9 @@ VENV := .venv
 # The virtual environment's tools come first, so that scripts call them by name.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Python reads and writes files as UTF-8, whatever the locale's encoding.
+export PYTHONUTF8 := 1
+
 # Where the engine keeps images in containerd, as Docker 29 does, a provenance attestation would make each
 # build another image, and Compose would replace all containers although nothing has changed.
 # https://github.com/docker/compose/issues/14111

@@ -18,14 +18,17 @@ build_debian() {
   folder=$(mktemp -d)
   # Empty on Ubuntu: mmdebstrap then takes its own default.
   mirror=$(debian_mirror)
-  # Not through a pipe: `docker import` would make an image of half a file system, too.
-  # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
-  mmdebstrap --quiet --variant=minbase --include=ca-certificates \
-    --aptopt='Acquire::Check-Valid-Until "false"' \
-    --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
-    --customize-hook='chroot "$1" update-ca-certificates' \
-    "$DEBIAN_SUITE" "$folder/root.tar" ${mirror:+"$mirror"} 2>"$folder/log" || {
-    cat "$folder/log" >&2
+  # root_file_system OPTION…: not through a pipe, `docker import` would make an image of half of one, too.
+  root_file_system() {
+    # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
+    LC_ALL=C mmdebstrap --variant=minbase --include=ca-certificates "$@" \
+      --customize-hook='cp -r /usr/local/share/ca-certificates "$1/usr/local/share/"' \
+      --customize-hook='chroot "$1" update-ca-certificates' \
+      "$DEBIAN_SUITE" "$folder/root.tar" ${mirror:+"$mirror"} 2>"$folder/log"
+  }
+  root_file_system ||
+    { is_frozen <"$folder/log" && root_file_system --aptopt='Acquire::Check-Valid-Until "false"'; } || {
+    tail -n 20 "$folder/log" >&2
     rm -r "$folder"
     die "mmdebstrap could not build $1, its words are above" 'check that the Debian mirror answers'
   }

@@ -75,7 +75,9 @@ def prepare() -> tuple[set[str], list[str], dict[str, str], dict[str, str], bool
     require_limits([STACK_FILE, *room_files], variables)
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     tags = versions(variables, made_of(all_))
-    left_out = provide({name: f"{images}/{name}:{tag}" for name, tag in tags.items()}, variables)
+    attached = attestations(variables) if has_registry(f"{images}/app") else []
+    names = {name: f"{images}/{name}:{tag}" for name, tag in tags.items()}
+    left_out = provide(names, variables, attached)
     make_secrets = ["bash", "scripts/secrets.sh", os.environ["COMPOSE_FILE"]]
     if subprocess.run(make_secrets, cwd=ROOT, check=False).returncode:  # noqa: S603
         sys.exit(1)
@@ -257,7 +259,29 @@ def has_registry(images: str) -> bool:
     return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
-def provide(images: dict[str, str], variables: dict[str, str]) -> list[str]:
+def attestations(variables: dict[str, str]) -> list[str]:
+    """What is attached to an image that is pushed: provenance where that works, an SBOM if wanted.
+
+    mode=min, because max publishes the build's arguments: a proxy's password would be among them.
+    https://docs.docker.com/build/metadata/attestations/slsa-provenance/
+    """
+    asked = {name: variables.get(name) or "" for name in ("PROVENANCE", "SBOM")}
+    stores = "io.containerd.snapshotter" in str(compose.engine_info().get("DriverStatus"))
+    if stores and "--provenance" in run("docker", "compose", "build", "--help").stdout:
+        asked["PROVENANCE"] = asked["PROVENANCE"] or "mode=min"
+        return [f"--{name.lower()}={value}" for name, value in asked.items() if value]
+    for name, value in asked.items():
+        if value not in ("", "false"):
+            die(
+                f"{name}={value} needs Compose 2.39, and an engine that keeps images in containerd",
+                f"https://docs.docker.com/engine/storage/containerd/, or {name}=false",
+            )
+    return []
+
+
+def provide(
+    images: dict[str, str], variables: dict[str, str], attached: Collection[str] = ()
+) -> list[str]:
     """Make the images present: a version is built once, pushed, and never built or pushed over.
 
     Where there is a registry, its image is the version, and not what this machine has by that name.
@@ -278,7 +302,7 @@ def provide(images: dict[str, str], variables: dict[str, str]) -> list[str]:
     environment = build.environment("debian" if stand_ins_allowed else "registry") if absent else {}
     left_out = []
     for service, image in images.items():
-        if service in absent and not build_image(image, service, environment):
+        if service in absent and not build_image(image, service, environment, attached):
             left_out.append(service)
             continue
         if not stand_ins_allowed:
@@ -327,14 +351,16 @@ def pull(image: str) -> bool:
     return not answer.returncode
 
 
-def build_image(image: str, service: str, environment: dict[str, str]) -> bool:
+def build_image(
+    image: str, service: str, environment: dict[str, str], attached: Collection[str]
+) -> bool:
     """False for a service that may be left out, and has to be (build.without_image)."""
     if base := build.without_image(environment).get(service):
         say(f"{service} is left out: {base} is out of reach and has no stand-in")
         return False
     say(f"building {image}")
     environment = {**os.environ, **environment, "APP_VERSION": image.rpartition(":")[2]}
-    command = ["docker", "compose", "--progress=quiet", "build", service]
+    command = ["docker", "compose", "--progress=quiet", "build", *attached, service]
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:  # noqa: S603
         die(f"{image} cannot be built, Docker's words are above", "make doctor")
     built = f"{swarm.stack_name()}-{service}"

@@ -83,7 +83,7 @@ packages_of_distribution() {
 # Debian testing's packages need only a libc that Debian 12 has. The pin keeps the rest of the
 # machine on its own release (apt_preferences(5): below 100 nothing is taken unless named).
 add_testing_suite() {
-  local mirror
+  local mirror log
   mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "no Docker ≥ $MINIMUM_ENGINE in this distribution's packages" "$HOW_TO_INSTALL"
   say "adding $APT_SOURCE ($DEBIAN_SUITE from the mirror this machine uses) and $APT_PIN"
@@ -93,9 +93,11 @@ URIs: $mirror
 Suites: $DEBIAN_SUITE
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-Check-Valid-Until: no
 EOF
   printf 'Package: *\nPin: release n=%s\nPin-Priority: 50\n' "$DEBIAN_SUITE" >"$APT_PIN"
+  if ! log=$(LC_ALL=C apt-get -qq update 2>&1) && is_frozen <<<"$log"; then
+    echo 'Check-Valid-Until: no' >>"$APT_SOURCE"
+  fi
   apt_get update
 }
 

@@ -68,7 +68,7 @@ $key_identifiers"
 
 # make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the room is on.
 make_certificates() {
-  local name
+  local name end
   # Its key may be kept elsewhere.
   if ! is_there secrets/logging_ca; then
     make_secret logging_ca_key key
@@ -77,8 +77,12 @@ make_certificates() {
   for name in "$@"; do
     make_secret "${name}_certificate_key" key
     make_secret "${name}_certificate" certificate "$name"
-    openssl x509 -in "secrets/${name}_certificate" -noout -checkend $((30 * 86400)) >/dev/null ||
-      say "secrets/${name}_certificate ends within 30 days: logstash/README.md says how to renew it"
+  done
+  for name in logging_ca "${@/%/_certificate}"; do
+    openssl x509 -in "secrets/$name" -noout -checkend $((30 * 86400)) >/dev/null || {
+      end=$(openssl x509 -in "secrets/$name" -noout -enddate)
+      say "secrets/$name ends on ${end#*=}: logstash/README.md says how to renew it"
+    }
   done
 }
 

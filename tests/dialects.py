@@ -7,7 +7,7 @@ from clone import ROOT
 
 
 def read(name: str) -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return yaml.safe_load((ROOT / name).read_bytes())
 
 
 def differing(compose: dict, stack: dict) -> set[str]:

@@ -74,13 +74,16 @@ class Swarm:
         for node in self.nodes:
             self.wait_for_engine(node)
 
-    def join(self) -> None:
-        """Make them one Swarm."""
+    def start_registry(self) -> None:
         self.run(
             "registry",
             *("docker-registry", "serve", "/registry.yml"),
             options=[f"--publish=127.0.0.1:{self.registry_port}:5000"],
         )
+
+    def join(self) -> None:
+        """Make them one Swarm."""
+        self.start_registry()
         address = self.addresses["node1"]
         self.on("node1", "swarm", "init", f"--advertise-addr={address}")
         token = self.on("node1", "swarm", "join-token", "--quiet", "manager")

@@ -25,7 +25,7 @@ EDITS = {
     "logging": "sed -i /LOGSTASH_HOST/d app/webapp/config.py",
 }
 # Of the unit tests, those that read files of several parts.
-READERS = ("defaults", "dockerfiles", "faults_list", "limits", "stack_file")
+READERS = ("defaults", "dockerfiles", "faults_list", "limits", "stack_file", "supply_chain")
 
 
 def edit(part: str) -> str:

@@ -96,13 +96,18 @@ def contents(clone: Clone) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (clone.folder / "secrets").iterdir()}
 
 
-def test_it_is_said_before_one_ends(clone):
+@pytest.mark.parametrize(
+    ("name", "days"), [("logstash_certificate", "730"), ("logging_ca", "3650")]
+)
+def test_it_is_said_before_one_ends(clone, name, days):
+    """With the date, which may be past; of the authority, too."""
     script = clone.folder / "scripts/secrets.sh"
-    words = "secrets/logstash_certificate ends within 30 days"
-    assert words not in clone.make("secrets").stdout
-    (clone.folder / "secrets/logstash_certificate").unlink()
-    script.write_text(script.read_text().replace("-days 730", "-days 29"))
-    assert words in clone.make("secrets").stdout
+    assert "README" not in clone.make("secrets").stdout
+    (clone.folder / "secrets" / name).unlink()
+    script.write_text(script.read_text().replace(f"-days {days}", "-days 29"))
+    end = time.strftime("%b", time.gmtime(time.time() + 29 * 86400))
+    said = clone.make("secrets").stdout
+    assert re.search(rf"secrets/{name} ends on {end} .* GMT: logstash/README.md says how to", said)
 
 
 def test_without_the_key_of_the_authority_nothing_is_signed_anew(clone):

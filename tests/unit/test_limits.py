@@ -31,7 +31,7 @@ def read(files, **settings):
         text = re.sub(
             r"\$\{(\w+)(?::?[-?]([^}]*))?\}",
             lambda found: str(settings.get(found[1], found[2] or "")),
-            (ROOT / file).read_text(),
+            (ROOT / file).read_text(encoding="utf-8"),
         )
         # Safe, and ten times as fast as yaml.safe_load.
         merged = lay(merged, yaml.load(text, yaml.CSafeLoader))

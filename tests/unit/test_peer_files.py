@@ -190,8 +190,8 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
     """Each read has its byte in time."""
 
     def send():
-        connection, _ = slow.accept()
-        with connection, contextlib.suppress(ConnectionError):
+        # On a busy machine the second is over before anybody connects.
+        with contextlib.suppress(OSError), slow.accept()[0] as connection:
             while not stop.wait(0.1):
                 connection.send(b"H")
 
@@ -199,6 +199,7 @@ def test_a_peer_that_sends_slowly_is_left_in_time(monkeypatch, caplog):
     monkeypatch.setattr(peer_files, "folder", None)
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as slow:
+        slow.settimeout(5)
         thread = threading.Thread(target=send)
         thread.start()
         begin = time.monotonic()

@@ -57,6 +57,16 @@ def test_scripts_use_no_name_that_python_3_9_lacks():
     assert found(PYTHON, "scripts/*.py") == []
 
 
+def test_files_are_read_as_utf_8_in_every_locale():
+    command = ["make", "--eval", "mode: ; @python3 -c 'import sys; print(sys.flags.utf8_mode)'"]
+    # As in a locale that has another encoding, which may not be installed here.
+    environment = os.environ | {"PYTHONUTF8": "0"}
+    answer = subprocess.run(
+        [*command, "mode"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "1\n"
+
+
 @pytest.fixture
 def machine(tmp_path):
     """run(command): on a machine with Python 3.8 that is no Linux; what it said and did."""
