@@ -18,21 +18,25 @@ esac
 wheels=$PWD/app/wheels
 [ -d "$wheels" ] || wheels=$(mktemp -d)
 
-# lock FOLDER: from inside it, so that the comments in the file name no other path.
+# lock FOLDER [NAME]: from inside it, so that the comments in the file name no other path.
 lock() {
+  local name=${2:-requirements}
   (
     cd "$1"
     # Universal: one file for every platform and every Python from the oldest that the tests run on.
     # Without addresses, since everybody installs from their own index or app/wheels.
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
       --find-links "$wheels" --no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' \
-      --output-file requirements.txt requirements.in ${upgrade[@]+"${upgrade[@]}"}
+      --output-file "$name.txt" "$name.in" ${upgrade[@]+"${upgrade[@]}"}
   )
-  say "$1/requirements.txt: locked"
+  say "$1/$name.txt: locked"
 }
 
 lock app
-if [ -d logstash ]; then lock logstash/forwarder; fi
+if [ -d logstash ]; then
+  lock logstash/forwarder
+  lock logstash/forwarder build-requirements
+fi
 # Keeps to the application's versions where both need a package.
 lock tests
 lock tests/soak/scanners
