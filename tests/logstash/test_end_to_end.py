@@ -91,10 +91,13 @@ def room(tmp_path_factory):
         "elasticsearch": {"networks": ["search", "test"]},
     }
     override = {"services": services, "networks": {"test": {}}}
-    (stack.folder / "docker-compose.override.yml").write_text(yaml.safe_dump(override))
+    file = stack.folder / "docker-compose.override.yml"
+    file.write_text(yaml.safe_dump(override))
     try:
         answer = stack.make("up", "WITH=logging", check=False)
         if answer.returncode and "out of reach" in answer.stderr:
+            # The add-on is not on, so its services are unknown.
+            file.unlink()
             pytest.skip("the images of the logging room are out of reach")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         yield Room(stack, f"http://127.0.0.1:{kibana}")
