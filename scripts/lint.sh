@@ -66,8 +66,9 @@ lint_nginx() {
   local folder=$temporary/nginx template version
   mkdir -p "$folder/conf.d"
   cp nginx/nginx.conf "$folder"
-  # A list of file types that comes with nginx.
+  # Those that the image has.
   : >"$folder/mime.types"
+  : >"$folder/sensitive.map"
   for template in nginx/templates/*.template; do
     # shellcheck disable=SC2016 # ${…} is the template's
     sed 's/${SERVER_NAME}/localhost/g; s|${SCRIPT_NAME}|/shop|g; s/${PUBLIC_PORT_SUFFIX}/:8443/g; s/${MAX_BODY_SIZE}/10m/g

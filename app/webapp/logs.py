@@ -24,6 +24,7 @@ import traceback
 from flask import has_request_context, request
 
 from . import request_id
+from .masking import is_sensitive, mask
 
 ACCESS = "gunicorn.access"
 ROUTE = "webapp.route"
@@ -38,16 +39,6 @@ ESSENTIAL = ("@timestamp", "log", "message", "ecs", "service", "process", "event
 DEEPEST = 6
 
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
-SECRET = re.compile(r"authori[sz]ation|cookie|credential|passw|secret|token|api.?key", re.I)
-# In a text: what follows such a key, a token (RFC 6750, 2.1), the password in a URL (RFC 3986,
-# 3.2.1). Repetitions have limits, so that no text takes more than linear time.
-SECRETS = re.compile(
-    r"""((?:authori[sz]ation|credential|passw|secret|token|api.?key)\w{0,20}(?:\\?["'])?\s{0,3}[=:]\s{0,3}
-        (?:\\?["'])?(?:(?:basic|bearer|digest)\s{1,3})?)[^\s"'\\&,;*)}\]]+
-    |(\bbearer\s{1,3})[\w.~+/=-]{8,}
-    |(\b\w{1,20}://[^\s"'\\:/@]{0,100}:)[^\s"'\\/@]{1,100}(?=@)""",
-    re.I | re.X,
-)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LEVELS = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
@@ -65,11 +56,6 @@ encode = json.JSONEncoder(
     separators=(",", ":"),
     default=lambda value: safe(value),  # noqa: PLW0108 (defined below)
 ).encode
-
-
-def mask(text):
-    """The text without secrets in forms that are known."""
-    return SECRETS.sub(r"\1\2\3***", text)
 
 
 def encode_any(fields):
@@ -115,7 +101,7 @@ def safe(value, depth=0, longest=LONGEST_VALUE, most=100):
 
 
 def masked(key, value, *limits):
-    return "***" if SECRET.search(show(key)) else safe(value, *limits)
+    return "***" if is_sensitive(show(key), value) else safe(value, *limits)
 
 
 def show(value):
