@@ -18,6 +18,9 @@ build_debian() {
   folder=$(mktemp -d)
   # Empty on Ubuntu: mmdebstrap then takes its own default.
   mirror=$(debian_mirror)
+  # Check-Valid-Until off: a mirror that is frozen at a date, as companies have, has package lists that have expired.
+  # They are signed all the same; what is lost is that an attacker could serve old ones, with old vulnerabilities.
+  # Fallback images are for trying out (SECURITY.md).
   # Not through a pipe: `docker import` would make an image of half a file system, too.
   # shellcheck disable=SC2016 # $1 is for mmdebstrap: the root file system
   mmdebstrap --quiet --variant=minbase --include=ca-certificates \
