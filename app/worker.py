@@ -25,6 +25,7 @@ from concurrent import futures
 from functools import partial
 from threading import get_ident
 
+from gunicorn import util
 from gunicorn.workers import gthread
 from handover import Handover
 from webapp import hosts, overload, pids
@@ -214,6 +215,25 @@ class Worker(gthread.ThreadWorker):
             return super().handle(conn)
         finally:
             self.threads.pop(get_ident(), None)
+
+
+def write_error(sock, status, reason, _):
+    """What gunicorn refuses by itself, before there is a request for the application.
+
+    Behind nginx it is nginx's error page, which has the request id (error-pages.conf there).
+    """
+    body = f"{status} {reason}\n"
+    head = (
+        f"HTTP/1.1 {status} {reason}",
+        f"X-Accel-Redirect: /refused/{status}",
+        "Connection: close",
+        "Content-Type: text/plain",
+        f"Content-Length: {len(body)}",
+    )
+    util.write_nonblock(sock, "\r\n".join((*head, "", body)).encode("latin1"))
+
+
+util.write_error = write_error
 
 
 def finished(result):

@@ -12,8 +12,12 @@ cd "$(dirname "$0")/.."
 . scripts/debian.sh
 . images/debian.sh
 
-# One at a time on this machine: two would build the same. By Python, because macOS has no flock.
-exec 9>"/tmp/base-images-$(id -u).lock"
+# One at a time of all clones of this user: two would build the same. In a folder that nobody else can write: in /tmp
+# a link of somebody else's could have this open another file. By Python, because macOS has no flock.
+lock=${XDG_CACHE_HOME:-${HOME:-.}/.cache}/base-images.lock
+if ! mkdir -p "${lock%/*}" || ! exec 9>>"$lock"; then
+  die "$lock cannot be written" 'XDG_CACHE_HOME=FOLDER make up'
+fi
 python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
 
 # Asked once about an image that is here: each question takes Docker 0.1 s.

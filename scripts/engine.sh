@@ -87,6 +87,7 @@ add_testing_suite() {
   mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "no Docker ≥ $MINIMUM_ENGINE in this distribution's packages" "$HOW_TO_INSTALL"
   say "adding $APT_SOURCE ($DEBIAN_SUITE from the mirror this machine uses) and $APT_PIN"
+  # Check-Valid-Until: images/debian.sh has the reason.
   cat >"$APT_SOURCE" <<EOF
 Types: deb
 URIs: $mirror

@@ -231,17 +231,26 @@ def error_fields(exc_info, longest=LONGEST_TEXT):
     }
 
 
+def visible(text):
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], COLOUR.sub("", text))
+
+
 class TextFormatter(logging.Formatter):
-    """For people: a line each, with control characters made visible; stack traces below."""
+    """For people: a line each, with control characters made visible; stack traces below, indented.
+
+    Otherwise the text of an exception, which may be a client's, makes lines that look like others,
+    or erases some in a terminal.
+    """
 
     def format(self, record):
-        text = CONTROL.sub(lambda match: repr(match[0])[1:-1], COLOUR.sub("", message(record)))
+        text = visible(message(record))
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         parts = [f"{clock} {record.levelname:<8}{record.name}: {clip(text, LONGEST_TEXT)}"]
         if has_request_context():
             parts[0] += f" [{request.environ.get(request_id.KEY)}]"
         if record.exc_info and record.exc_info[0]:
-            parts.append(error_fields(record.exc_info)["stack_trace"].rstrip())
+            trace = error_fields(record.exc_info)["stack_trace"].rstrip()
+            parts += [f"    {visible(line)}" for line in trace.split("\n")]
         return "\n".join(parts)
 
 

@@ -59,6 +59,9 @@ SOMEBODYS = {
     "cookie": {"Cookie": "anything=1"},
     "session": {"Cookie": "__Host-session=x"},
     "authorization": {"Authorization": "Bearer x"},
+    "proxy authorization": {"Proxy-Authorization": "Basic YTpi"},
+    "API key": {"X-API-Key": "x"},
+    "token": {"X-Auth-Token": "x"},
     "part": {"Range": "bytes=0-9"},
 }
 

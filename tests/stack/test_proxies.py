@@ -25,6 +25,22 @@ def behind_a_proxy(stack):
         yield stack
 
 
+@pytest.mark.parametrize(
+    ("trusted", "warned"),
+    [("0.0.0.0/0", 1), ("10.0.0.0/8 GATEWAY", 1), ("GATEWAY/16", 1), ("192.0.2.0/24 ::/0", 0)],
+)
+def test_trusting_dockers_gateway_is_warned_of(stack, trusted, warned):
+    """Requests of this machine come by it, and could forge the address of a client."""
+    (nginx,) = stack.inspect("nginx")
+    gateway = nginx["NetworkSettings"]["Networks"][f"{stack.name}_edge"]["Gateway"]
+    answer = stack.run(
+        *("docker", "exec", f"--env=TRUSTED_PROXIES={trusted.replace('GATEWAY', gateway)}"),
+        *(nginx["Id"], "sh", "-c", ". /docker-entrypoint.d/05-settings.envsh"),
+    )
+    assert answer.stderr.count("warning: TRUSTED_PROXIES") == warned
+    assert answer.stderr.count("\n") == warned
+
+
 FORWARDED = {
     "one hop": (VISITOR, VISITOR),
     "two hops, both ours": (f"{VISITOR}, 192.0.2.7", VISITOR),

@@ -488,6 +488,21 @@ def test_text_for_people(make_app, capfd):
     assert "RuntimeError" in out
 
 
+def test_an_exception_forges_no_line_of_text(make_app, capfd):
+    app = make_app(LOG_FORMAT="text")
+    forged = "12:00:00 INFO    webapp: FORGED"
+    try:
+        raise ValueError(f"a\x1b[2K\x1b[1A\x9b2K\r\n{forged}\u2028{forged}")
+    except ValueError:
+        app.logger.exception("trouble")
+    first, *trace = capfd.readouterr().out.rstrip("\n").split("\n")
+    assert first.endswith("webapp: trouble")
+    assert all(line.startswith("    ") for line in trace)
+    assert trace[0].strip() == "Traceback (most recent call last):"
+    assert trace[-2].strip() == r"ValueError: a\x1b[2K\x1b[1A\x9b2K\r"
+    assert trace[-1].strip() == rf"{forged}\u2028{forged}"
+
+
 def test_prints_become_lines(make_app, stdout, monkeypatch):
     make_app()
     monkeypatch.setattr(sys, "stdout", sys.stdout)

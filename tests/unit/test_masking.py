@@ -122,7 +122,7 @@ def test_fields_that_are_no_secret_stay(key, value):
 
 
 def test_a_private_key_is_masked_over_its_lines():
-    begin, end = ("-----%s RSA PRIVATE KEY-----" % word for word in ("BEGIN", "END"))
+    begin, end = (f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END"))
     text = f"{begin}\nProc-Type: 4,ENCRYPTED\n\nMII+/=\n{end}\nx"
     for key in (text, repr(text)):
         masked = mask(key)
@@ -154,28 +154,41 @@ def took(part, size):
     return time.thread_time() - begin
 
 
-def test_nginx_masks_as_the_application_does(tmp_path):
+@pytest.fixture
+def nginx_filter(tmp_path):
+    """nginx_filter(bytes, argument, …): what the filter of nginx's error log makes of it."""
+    script = tmp_path / "mask.pl"
+    text = (ROOT / "nginx/mask.pl").read_text()
+    script.write_text(text.replace("/etc/nginx/sensitive.txt", masking.TABLE))
+
+    def run(lines, *arguments):
+        command = ["perl", script, *arguments]
+        answer = subprocess.run(command, input=lines, capture_output=True, check=True, timeout=30)
+        return answer.stderr
+
+    return run
+
+
+def test_nginx_masks_as_the_application_does(nginx_filter):
     """By the same table, in Perl: nginx's error log."""
-    script = (ROOT / "nginx/mask.pl").read_text()
-    filter_ = tmp_path / "mask.pl"
-    filter_.write_text(script.replace("/etc/nginx/sensitive.txt", masking.TABLE))
     texts = [text for text in cases() if "\n" not in text]
-    lines = "".join(f"{text}\n" for text in texts)
-    answer = subprocess.run(
-        ["perl", filter_], input=lines.encode(), capture_output=True, check=True, timeout=30
-    )
-    assert answer.stderr.decode().splitlines() == [mask(text) for text in texts]
+    lines = nginx_filter("".join(f"{text}\n" for text in texts).encode())
+    assert lines.decode().splitlines() == [mask(text) for text in texts]
 
 
-def test_control_characters_are_visible_in_nginx_lines(tmp_path):
-    filter_ = tmp_path / "mask.pl"
-    script = (ROOT / "nginx/mask.pl").read_text()
-    filter_.write_text(script.replace("/etc/nginx/sensitive.txt", masking.TABLE))
-    lines = b"a\x1b[2K\xc2\x9b\r\0\t\xffb\nno end"
-    answer = subprocess.run(
-        ["perl", filter_], input=lines, capture_output=True, check=True, timeout=30
-    )
-    assert answer.stderr == rb"a\x1b[2K\xc2\x9b\x0d\x00\x09\xffb" + b"\nno end\n"
+def test_control_characters_are_visible_in_nginx_lines(nginx_filter):
+    lines = nginx_filter(b"a\x1b[2K\xc2\x9b\r\0\t\xffb\nno end")
+    assert lines == rb"a\x1b[2K\xc2\x9b\x0d\x00\x09\xffb" + b"\nno end\n"
+
+
+def test_nginx_lines_are_shipped_as_they_are_shown(nginx_filter, tmp_path):
+    """But not those of the entry point: the forwarder takes lines of nginx alone."""
+    line = b'2026/11/30 01:05:42 [error] 8#8: *5 x, request: "GET /?pwd=hunter2 HTTP/1.1"\n'
+    first = "2026/11/30 01:05:43 [alert] 1#1: one line may be lost\n"
+    shown = nginx_filter(line + b"made a certificate\n", tmp_path / "error.log", first)
+    masked = line.replace(b"hunter2", b"***")
+    assert shown == first.encode() + masked + b"made a certificate\n"
+    assert (tmp_path / "error.log").read_bytes() == first.encode() + masked
 
 
 def test_no_expression_is_too_long_for_nginx():

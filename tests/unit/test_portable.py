@@ -119,3 +119,24 @@ def test_tests_say_what_they_need(machine, tmp_path, script, words):
     assert words in line
     assert answer.returncode
     assert answer.stdout == ""
+
+
+def test_the_lock_of_the_base_images_is_nobody_elses(tmp_path):
+    """In /tmp, anybody could have put a link there before: it was opened for writing, as root."""
+    nothing = tmp_path / "Dockerfile"
+    nothing.write_text("FROM scratch\n")
+    home = tmp_path / "home"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "BASE_IMAGES": "registry"}
+    script = ROOT / "images/base-images.sh"
+    for folder in ({}, {"XDG_CACHE_HOME": str(tmp_path / "cache")}):
+        answer = subprocess.run(
+            ["bash", script, nothing], env=environment | folder, capture_output=True, check=True
+        )
+        assert answer.stdout == answer.stderr == b""
+    assert (home / ".cache/base-images.lock").is_file()
+    assert (tmp_path / "cache/base-images.lock").is_file()
+
+
+def test_no_script_writes_to_a_known_name_in_tmp():
+    """Anybody may have put a link there. In a container nobody else can: nginx's have their own."""
+    assert found((r">\s*\"?/tmp/|\b(touch|tee|mkdir) (-\w+ )*\"?/tmp/",), *EVERYDAY) == []
