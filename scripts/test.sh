@@ -15,7 +15,7 @@ pytest --numprocesses=2 tests/unit --cov --cov-report=term-missing:skip-covered
 # https://github.com/pytest-dev/pytest-xdist/issues/1386
 # The longest come first, so that both end at about the same time. A fork may have deleted rooms.
 folders=()
-for folder in tests/prometheus tests/logstash tests/stack; do
+for folder in tests/prometheus tests/logstash tests/attack tests/stack; do
   if [ -d "$folder" ]; then folders+=("$folder"); fi
 done
 # What takes longer is in folders named all: make test-all.
