@@ -16,13 +16,14 @@ const HELP = {
     cache_total: 'Answers of the application, by what the cache had to do with them.',
     rejected_total: 'Requests refused with 429, by the limit they met (limits.conf).',
     response_bytes_total: 'Bytes sent to clients, headers too.',
+    unlogged_total: 'Requests without a line in the access log, beyond what one client may have (log.conf).',
 };
 
 // There from the start, because a rate over a counter does not see the value it begins with.
 const FROM_THE_START = ['500', '502', '503', '504', '429'].map((status) => `requests_total{status="${status}"}`)
-    .concat(Object.values(LIMITS).map((limit) => `rejected_total{limit="${limit}"}`));
+    .concat(Object.values(LIMITS).map((limit) => `rejected_total{limit="${limit}"}`), 'unlogged_total');
 
-// Asked for by an access log (log.conf) when a request is over. Empty, so that no line is written.
+// Asked for by an access log (log.conf) when a request is over. Empty, unless no line is to be written.
 // Every request pays for what is here: `make bench WHAT=edge`.
 function count(r) {
     const values = r.variables;
@@ -44,7 +45,21 @@ function count(r) {
         ['req', 'conn'].filter((kind) => values[`limit_${kind}_status`] === 'REJECTED')
             .forEach((kind) => zone.incr(`rejected_total{limit="${LIMITS[kind]}"}`, 1, 0));
     }
-    return '';
+    return values.limit_req_status === 'PASSED' || hasLine(r, values) ? '' : '1';
+}
+
+// Of what nginx answers by itself, so many lines a client in ten seconds, and one in the error log that says so.
+function hasLine(r, values) {
+    const allowed = Number(values.own_lines);
+    const key = `${values.remote_addr} ${Math.floor(Date.now() / 10000)}`;
+    const lines = ngx.shared.lines.incr(key, 1, 0);
+    if (lines > allowed) {
+        ngx.shared.metrics.incr('unlogged_total', 1, 0);
+    }
+    if (lines === allowed + 1) {
+        r.error(`more than ${allowed} requests in ten seconds from ${values.remote_addr}: the rest is counted, not logged`);
+    }
+    return lines <= allowed;
 }
 
 // In Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/

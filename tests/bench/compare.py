@@ -38,7 +38,7 @@ WORKERS = {
 
 # Lines that make the application and nginx count.
 APP_METRICS = ("app/webapp/__init__.py", "    metrics.init_app(app)\n")
-NGINX_METRICS = ("nginx/templates/log.conf.template", "access_log /dev/null ecs if=$counted;\n")
+NGINX_METRICS = ("nginx/templates/log.conf.template", " if=$logged")
 
 
 class Ours(Clone):
@@ -52,8 +52,11 @@ class Ours(Clone):
         limits = {
             "RATE_LIMIT": "100000",
             "RATE_BURST": "1000",
-            "CONNECTION_LIMIT": "1000",
+            "CONNECTION_LIMIT": "600",
             "UPLOAD_LIMIT": "25",
+            "NGINX_TMP": "1000m",
+            "NGINX_CACHE": "256m",
+            "NGINX_MEMORY": "2500m",
         }
         super().__init__(folder, APP_ENV="testing", GUNICORN_CMD_ARGS=arguments, **limits)
         shutil.copy(HERE / "docker-compose.yml", self.folder / "docker-compose.override.yml")
