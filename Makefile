@@ -105,7 +105,7 @@ unit: $(VENV)/ready ## run the unit tests; needs no Docker
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
 	@bash scripts/test.sh
 
-test-all: test ## the same, and what takes longer: deploys, alerts, slow clients, full load, certificates, forks
+test-all: test ## the same, and what takes longer: deploys, alerts, slow clients, attacks, full load, certificates, forks
 	@pytest --numprocesses=2 --dist=loadfile tests/all $(wildcard tests/*/all)
 
 soak: $(VENV)/ready ## the proofs that take hours

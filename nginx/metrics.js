@@ -16,11 +16,12 @@ const HELP = {
     cache_total: 'Answers of the application, by what the cache had to do with them.',
     rejected_total: 'Requests refused with 429, by the limit they met (limits.conf).',
     response_bytes_total: 'Bytes sent to clients, headers too.',
+    unlogged_total: 'Requests without a line in the access log, beyond what one client may have (log.conf).',
 };
 
 // There from the start, because a rate over a counter does not see the value it begins with.
 const FROM_THE_START = ['500', '502', '503', '504', '429'].map((status) => `requests_total{status="${status}"}`)
-    .concat(Object.values(LIMITS).map((limit) => `rejected_total{limit="${limit}"}`));
+    .concat(Object.values(LIMITS).map((limit) => `rejected_total{limit="${limit}"}`), 'unlogged_total');
 
 // Asked for by an access log (log.conf) when a request is over. Empty, so that no line is written.
 // Every request pays for what is here: `make bench WHAT=edge`.

@@ -77,8 +77,11 @@ class Ours(Clone):
         limits = {
             "RATE_LIMIT": "100000",
             "RATE_BURST": "1000",
-            "CONNECTION_LIMIT": "1000",
+            "CONNECTION_LIMIT": "600",
             "UPLOAD_LIMIT": "25",
+            "NGINX_TMP": "1000m",
+            "NGINX_CACHE": "256m",
+            "NGINX_MEMORY": "2500m",
         }
         settings |= limits | {"APP_ENV": "testing", "GUNICORN_CMD_ARGS": arguments}
         super().__init__(folder, SERVER_NAME="localhost nginx", **settings)

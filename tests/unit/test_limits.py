@@ -20,6 +20,7 @@ import limits
 ROOT = APP.parent
 COMPOSE, LOGGING = ["docker-compose.yml"], ["docker-compose.yml", "logstash/docker-compose.yml"]
 FORWARDER = "logstash/forwarder"
+SITE = "nginx/templates/site.conf.template"
 STACK = ["docker-stack.yml", "logstash/docker-stack.yml"]
 
 
@@ -84,7 +85,14 @@ PAIRS = {
     "uploads of one client and /tmp of nginx": ("UPLOAD_LIMIT", "", "NGINX_TMP", {}),
     "workers and memory": ("WEB_CONCURRENCY", "", "APP_MEMORY", {"WEB_THREADS": 1}),
     "temporary files and memory of the application": ("APP_TMP", "m", "APP_MEMORY", {}),
-    "connections": ("CONNECTION_LIMIT", "", "worker_connections", {}),
+    "connections": (
+        *("CONNECTION_LIMIT", "", "worker_connections"),
+        {"NGINX_TMP": "9g", "NGINX_CACHE": "2g", "NGINX_MEMORY": "20g"},
+    ),
+    "requests in progress and /tmp of nginx": (
+        *("CONNECTION_LIMIT", "", "NGINX_TMP", {"NGINX_CACHE": "96m"}),
+    ),
+    "requests in progress and cache": ("CONNECTION_LIMIT", "", "NGINX_CACHE", {}),
     "temporary files and memory of nginx": ("NGINX_TMP", "m", "NGINX_MEMORY", {}),
     "cache and memory of nginx": ("NGINX_CACHE", "m", "NGINX_MEMORY", {}),
     "heap and memory of Elasticsearch": ("ELASTICSEARCH_HEAP", "m", "ELASTICSEARCH_MEMORY", {}),
@@ -121,6 +129,7 @@ def test_a_smaller_cache_than_is_kept_free_is_refused():
         {"WEB_CONCURRENCY": 24},
         {"MAX_BODY_SIZE": "100m"},
         {"UPLOAD_LIMIT": 100},
+        {"CONNECTION_LIMIT": 600},
         {"NGINX_CACHE": "16m", "NGINX_MEMORY": "256m"},
     ],
     ids=str,
@@ -152,6 +161,15 @@ def test_the_application_counts_alike():
     own["MAX_BODY_SIZE"] = load["MAX_CONTENT_LENGTH"]
     assert own == limits.DEFAULTS
     assert (limits.BESIDE, limits.OTHERS) == (pids.BESIDE, pids.OTHERS)
+
+
+def test_sizes_are_those_of_nginx():
+    bodies = re.findall(r"client_max_body_size (\d+k);", (ROOT / SITE).read_text())
+    assert {limits.size(found) for found in bodies} == {limits.SMALL_BODY}
+    cache = (ROOT / "nginx/templates/cache.conf.template").read_text()
+    kept = re.compile(re.search(r"public.*(\\\|.*\$)\"", cache)[1])
+    assert kept.fullmatch(f"|{limits.KEPT - 1}")
+    assert not kept.fullmatch(f"|{limits.KEPT}")
 
 
 # --- In the application's container ---
@@ -273,6 +291,10 @@ LOWER_FIRST = {
     ),
     "cache: answers stop being kept before it is full, and old ones go before that": (
         lambda: 16 * 2**20 + 1,
+        lambda: number("nginx/templates/cache.conf.template", r"min_free=(\w+)"),
+    ),
+    "cache: in the ten seconds between two removals, a client fills twice its part": (
+        lambda: 2 * number("nginx/live.js", r"kept > (\d+) \* 1024 \* 1024") * 2**20,
         lambda: number("nginx/templates/cache.conf.template", r"min_free=(\w+)"),
     ),
     "nginx's processes in ten reloads one after the other, and checks": (
