@@ -32,6 +32,9 @@ BESIDE, OTHERS = 4, 9
 # it 25 kB.
 PROCESS, THREAD, NGINX, CONNECTION = 32 * MB, 128 * 2**10, 32 * MB, 52 * 2**10
 
+# The largest response in nginx's cache, and the largest body that is no upload (limits.conf).
+KEPT, SMALL_BODY = 300_000, 100 * 2**10
+
 
 class Rule(NamedTuple):
     limit: str
@@ -88,16 +91,20 @@ RULES = (
     ),
     Rule(
         "NGINX_TMP",
-        lambda n: n["UPLOAD_LIMIT"] * n["MAX_BODY_SIZE"],
-        "one client's UPLOAD_LIMIT={UPLOAD_LIMIT} bodies of MAX_BODY_SIZE={MAX_BODY_SIZE}",
-        "UPLOAD_LIMIT MAX_BODY_SIZE",
+        # docs/edge.md, "What one client can hold".
+        lambda n: n["UPLOAD_LIMIT"] * n["MAX_BODY_SIZE"] + n["CONNECTION_LIMIT"] * n["REQUEST_TMP"],
+        "one client's UPLOAD_LIMIT={UPLOAD_LIMIT} bodies of MAX_BODY_SIZE={MAX_BODY_SIZE} and "
+        "CONNECTION_LIMIT={CONNECTION_LIMIT} requests",
+        "UPLOAD_LIMIT MAX_BODY_SIZE CONNECTION_LIMIT",
     ),
     Rule(
         "NGINX_CACHE",
-        # Less, and nearly every page is removed after ten seconds.
-        lambda n: 2 * n["MIN_FREE"],
-        "min_free in nginx/templates/cache.conf.template",
-        "",
+        # What one client's requests bring until old answers are removed, and what its readers
+        # hold. With less than twice min_free, nearly every page is removed after ten seconds.
+        lambda n: max(2 * n["MIN_FREE"], n["MIN_FREE"] + n["CONNECTION_LIMIT"] * KEPT),
+        "min_free in nginx/templates/cache.conf.template and one client's "
+        "CONNECTION_LIMIT={CONNECTION_LIMIT} readers",
+        "CONNECTION_LIMIT",
     ),
     Rule(
         "NGINX_MEMORY",
@@ -209,6 +216,8 @@ def of_nginx(n: dict, nginx: dict, volumes: dict) -> None:
     n["MIN_FREE"] = max(
         [size(found, 0) for found in re.findall(r"\bmin_free=(\w+)", text)], default=0
     )
+    largest = re.search(r"^proxy_max_temp_file_size (\w+);", text, re.M)
+    n["REQUEST_TMP"] = SMALL_BODY + size(largest and largest[1], 0)
     folders = tmpfs(nginx)
     n["NGINX_CACHE"] = folders.pop("/var/cache/nginx", math.inf)
     n["NGINX_TMP"] = folders.pop("/tmp", math.inf)  # noqa: S108

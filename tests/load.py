@@ -14,8 +14,12 @@ from http2 import Transport
 LIMITS = {
     "RATE_LIMIT": "100000",
     "RATE_BURST": "10000",
-    "CONNECTION_LIMIT": "2000",
+    "CONNECTION_LIMIT": "600",
     "UPLOAD_LIMIT": "25",
+    # What these need.
+    "NGINX_TMP": "1000m",
+    "NGINX_CACHE": "256m",
+    "NGINX_MEMORY": "2500m",
 }
 
 

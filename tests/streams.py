@@ -1,4 +1,4 @@
-"""Many HTTP/2 streams on one connection, whose bodies do not end and whose responses nobody reads."""
+"""Many HTTP/2 streams on one connection: bodies do not end, and nobody reads the responses."""
 
 import time
 from collections import Counter
@@ -45,12 +45,13 @@ class Streams:
             data = self.socket.recv(65536)
         except TimeoutError:
             return False
+        finally:
+            self.socket.settimeout(10)
         for event in self.http.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
                 self.statuses[int(dict(event.headers)[b":status"])] += 1
             elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
                 self.left.pop(event.stream_id, None)
-        self.socket.settimeout(5)
         self.flush()
         return bool(data)
 
@@ -64,3 +65,8 @@ class Streams:
                     self.left[stream] -= size
             self.flush()
             self.take(0.001)
+
+
+def used(stack: Clone) -> int:
+    """MB of nginx's /tmp."""
+    return int(stack.execute("nginx", "df", "-m", "--output=used", "/tmp").split()[1])  # noqa: S108

@@ -1,18 +1,13 @@
-"""Bodies of GETs without a length, which only HTTP/2 allows, were counted by no limit: 40 of them held open
-filled nginx's /tmp, and everybody's uploads got 500.
+"""Bodies of GETs without a length, which only HTTP/2 allows, were counted by no limit: 40 of them
+held open filled nginx's /tmp, and everybody's uploads got 500.
 """
 
 from contextlib import ExitStack
 
 import pytest
-from streams import Streams
+from streams import Streams, used
 
 SIZE = 9_900_000  # below MAX_BODY_SIZE
-
-
-def used(stack) -> int:
-    """MB of nginx's /tmp."""
-    return int(stack.execute("nginx", "df", "-m", "--output=used", "/tmp").split()[1])  # noqa: S108
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "POST"])

@@ -19,6 +19,7 @@ import limits
 
 ROOT = APP.parent
 COMPOSE, LOGGING = ["docker-compose.yml"], ["docker-compose.yml", "logstash/docker-compose.yml"]
+SITE = "nginx/templates/site.conf.template"
 STACK = ["docker-stack.yml", "logstash/docker-stack.yml"]
 
 
@@ -91,7 +92,14 @@ PAIRS = {
         *("LOGSTASH_QUEUE_SIZE", "m", "max-size"),
         {"APP_MEMORY": "9g"},
     ),
-    "connections": ("CONNECTION_LIMIT", "", "worker_connections", {}),
+    "connections": (
+        *("CONNECTION_LIMIT", "", "worker_connections"),
+        {"NGINX_TMP": "9g", "NGINX_CACHE": "2g", "NGINX_MEMORY": "20g"},
+    ),
+    "requests in progress and /tmp of nginx": (
+        *("CONNECTION_LIMIT", "", "NGINX_TMP", {"NGINX_CACHE": "96m"}),
+    ),
+    "requests in progress and cache": ("CONNECTION_LIMIT", "", "NGINX_CACHE", {}),
     "temporary files and memory of nginx": ("NGINX_TMP", "m", "NGINX_MEMORY", {}),
     "cache and memory of nginx": ("NGINX_CACHE", "m", "NGINX_MEMORY", {}),
     "heap and memory of Elasticsearch": ("ELASTICSEARCH_HEAP", "m", "ELASTICSEARCH_MEMORY", {}),
@@ -128,6 +136,7 @@ def test_a_smaller_cache_than_is_kept_free_is_refused():
         {"WEB_CONCURRENCY": 24},
         {"MAX_BODY_SIZE": "100m"},
         {"UPLOAD_LIMIT": 100},
+        {"CONNECTION_LIMIT": 600},
         {"NGINX_CACHE": "16m", "NGINX_MEMORY": "256m"},
     ],
     ids=str,
@@ -159,6 +168,15 @@ def test_the_application_counts_alike():
     own["MAX_BODY_SIZE"] = load["MAX_CONTENT_LENGTH"]
     assert own == limits.DEFAULTS
     assert (limits.BESIDE, limits.OTHERS) == (pids.BESIDE, pids.OTHERS)
+
+
+def test_sizes_are_those_of_nginx():
+    bodies = re.findall(r"client_max_body_size (\d+k);", (ROOT / SITE).read_text())
+    assert {limits.size(found) for found in bodies} == {limits.SMALL_BODY}
+    cache = (ROOT / "nginx/templates/cache.conf.template").read_text()
+    kept = re.compile(re.search(r"public.*(\\\|.*\$)\"", cache)[1])
+    assert kept.fullmatch(f"|{limits.KEPT - 1}")
+    assert not kept.fullmatch(f"|{limits.KEPT}")
 
 
 # --- In the application's container ---
@@ -280,6 +298,10 @@ LOWER_FIRST = {
     ),
     "cache: answers stop being kept before it is full, and old ones go before that": (
         lambda: 16 * 2**20 + 1,
+        lambda: number("nginx/templates/cache.conf.template", r"min_free=(\w+)"),
+    ),
+    "cache: in the ten seconds between two removals, a client fills twice its part": (
+        lambda: 2 * number("nginx/live.js", r"kept > (\d+) \* 1024 \* 1024") * 2**20,
         lambda: number("nginx/templates/cache.conf.template", r"min_free=(\w+)"),
     ),
     "nginx's processes in ten reloads one after the other, and checks": (
