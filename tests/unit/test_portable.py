@@ -58,7 +58,12 @@ def test_scripts_use_no_name_that_python_3_9_lacks():
 
 
 def test_files_are_read_as_utf_8_in_every_locale():
-    command = ["make", "--eval", "mode: ; @python3 -c 'import sys; print(sys.flags.utf8_mode)'"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "--eval",
+        "mode: ; @python3 -c 'import sys; print(sys.flags.utf8_mode)'",
+    ]
     # As in a locale that has another encoding, which may not be installed here.
     environment = os.environ | {"PYTHONUTF8": "0"}
     answer = subprocess.run(
