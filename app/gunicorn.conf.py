@@ -121,8 +121,11 @@ def on_starting(server):
 def when_ready(server):
     """nginx logs the address of the replica to which it passed a request, this line its name."""
     name = socket.gethostname()
-    found = socket.getaddrinfo(name, settings["PORT"], type=socket.SOCK_STREAM)
-    addresses = " and ".join(sorted({entry[4][0] for entry in found}))
+    try:
+        found = socket.getaddrinfo(name, settings["PORT"], type=socket.SOCK_STREAM)
+    except OSError:  # a machine that does not resolve its own name
+        found = []
+    addresses = " and ".join(sorted({entry[4][0] for entry in found})) or "an unknown address"
     server.log.info("replica %s serves at %s, port %d", name, addresses, settings["PORT"])
 
 

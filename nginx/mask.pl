@@ -7,6 +7,7 @@
 # In Perl, because Debian and so the official image always has it, and its regular expressions are those of the table.
 use strict;
 use warnings;
+use POSIX qw(strftime);
 
 my $table = '/etc/nginx/sensitive.txt';
 my (%sections, $section);
@@ -36,22 +37,54 @@ my @masked = map { qr/$_/ia } @{$sections{MASKED}};
 my ($path, $first) = @ARGV;
 my $file;
 # A full or missing file system costs lines there and nothing else.
-open $file, '>>', $path if $path;
+if ($path) { open $file, '>>', $path or undef $file }
 # The end comes with the end of those who write.
 $SIG{$_} = 'IGNORE' for qw(HUP INT QUIT TERM PIPE);
 
+my ($rest, $window, %lines, %left_out) = '';
 show($first) if $first;
-my $rest = '';
-while (sysread STDIN, $rest, 65536, length $rest) {
-    show($1) while $rest =~ s/^(.*\n)//;
+while (1) {
+    vec(my $input = '', 0, 1) = 1;
+    if (%left_out && !select $input, undef, undef, 10) {
+        report();
+    }
+    sysread STDIN, $rest, 65536, length $rest or last;
+    while ($rest =~ s/^(.*)\n//) {
+        my $line = $1;
+        show($line) if has_line($line);
+    }
 }
-show("$rest\n") if length $rest;
+show($rest) if length $rest;
+report();
+
+# One client must neither push everybody's lines out of Docker's files nor keep this filter so busy that nginx waits for
+# it: RATE_LIMIT lines in ten seconds, and a line that says how many are left out. nginx writes an error line for a
+# request that is too large before any other limit counts the request.
+sub has_line {
+    my ($line) = @_;
+    return 1 unless $line =~ m{^\d{4}/\d\d/\d\d .*?, client: ([0-9a-f.:]+),};
+    my $now = int(time / 10);
+    report() if ($window // $now) != $now;
+    $window = $now;
+    return 1 if ++$lines{$1} <= ($ENV{RATE_LIMIT} || 100);
+    $left_out{$1}++;
+    return 0;
+}
+
+sub report {
+    my $now = strftime('%Y/%m/%d %H:%M:%S', localtime);
+    show("$now [alert] 1#1: $left_out{$_} lines left out, beyond RATE_LIMIT in ten seconds, client: $_, server: any")
+        for sort keys %left_out;
+    (%lines, %left_out) = ();
+}
 
 sub show {
     my ($line) = @_;
-    $line =~ s/([^\n\x20-\x7e])/sprintf '\x%02x', ord $1/ge;
+    # The end of the line is no part of it: a form that is not closed would take it along.
+    $line =~ s/([^\x20-\x7e])/sprintf '\x%02x', ord $1/ge;
     # What stays is the one group of each.
     $line =~ s/$_/$1***/g for @masked;
+    $line .= "\n";
     put(*STDERR, $line);
     put($file, $line) if $file && $line =~ m{^\d{4}/\d\d/\d\d };
 }

@@ -28,7 +28,7 @@ while ((my $ended = wait) > 0) {
         select undef, undef, undef, 0.1;
         my $how = $? & 127 ? 'signal ' . ($? & 127) : 'exit code ' . ($? >> 8);
         $filter = start_filter(strftime('%Y/%m/%d %H:%M:%S', localtime)
-            . " [alert] 1#1: the filter of this log ended ($how), one line may be lost\n");
+            . " [alert] 1#1: the filter of this log ended ($how), one line may be lost");
     }
     last if $ended == $main;
 }

@@ -159,6 +159,12 @@ def unread_settings() -> Iterator[Problem]:
         )
 
 
+def way_out() -> Iterator[Problem]:
+    """Compose takes more words for true and false than the engine, which has it as well."""
+    if (value := compose.setting("BACKEND_INTERNAL")) not in ("", "true", "false"):
+        yield Problem(f"BACKEND_INTERNAL={value} is neither true nor false", "correct .env")
+
+
 def folder_or_volume() -> Iterator[Problem]:
     """Compose takes a name without a slash for a volume, whatever lies beside it."""
     name = compose.setting("CERTIFICATES")
@@ -375,7 +381,7 @@ def registry() -> Iterator[Problem]:
 
 # Each group needs the one before it to be without problems.
 BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
-BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration], [folder_or_volume]]
+BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration], [folder_or_volume, way_out]]
 BEFORE_START = [*BEFORE_BUILD, [settings]]
 GROUPS = [
     *BEFORE_START,

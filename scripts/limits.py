@@ -174,8 +174,9 @@ def log_files(service: dict, volumes: dict) -> float:
             if isinstance(mount, str)
             else (mount.get("source"), "", mount["target"])
         )
-        if target == "/var/log/shipping":
-            found = re.search(r"size=(\w+)", volumes[name]["driver_opts"]["o"])
+        options = (volumes.get(name) or {}).get("driver_opts") or {}
+        if target == "/var/log/shipping" and options.get("type") == "tmpfs":
+            found = re.search(r"size=(\w+)", options.get("o", ""))
             return size(found and found[1])
     return 0
 

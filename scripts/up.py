@@ -68,7 +68,8 @@ def start(services: list[str]) -> None:
         die("an image cannot be built, Docker's words are above", "make doctor")
     if networks := compose.changed_networks():
         say(f"{', '.join(networks)} changes: stopping what is connected to it")
-        run("docker", "compose", "down")
+        # Orphans, too: a service of the version before would hold the network.
+        run("docker", "compose", "down", "--remove-orphans")
     recreated = would_be_recreated()
     check_nginx(recreated)
     check_app({*recreated, *changed})
@@ -180,7 +181,9 @@ def say_where(services: list[str]) -> None:
     for name in services:
         for port in compose.config()["services"][name].get("ports", []):
             # Of a service that is published by another, if it is not left out.
-            page = port.get("name", name)
+            page = port.get("name")
+            if page not in compose.config()["services"]:
+                page = name
             if name != "nginx" and port.get("host_ip") == "127.0.0.1" and page in services:
                 login = compose.config()["services"][page].get("labels", {}).get("login", "")
                 say(f"http://127.0.0.1:{port['published']} ({page}){login and ': user '}{login}")

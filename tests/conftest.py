@@ -21,7 +21,7 @@ SKIPS_ALLOWED_IN_CI = {
     "only root can become another user",
     # tests/attack/all/test_firewall.py; likewise.
     "only root can make network namespaces",
-    # tests/unit/test_shipping.py; not all kernels let others attach a filter.
+    # tests/logstash/test_forwarder.py; not all kernels let others attach a filter.
     "only root can make a socket drop packets",
     # tests/all/test_deploy.py; with official images there is no fallback image to refuse.
     "the base images come from a registry",

@@ -262,7 +262,7 @@ class Stdout(logging.Handler):
 
     Every write(2) to a container's stdout wakes containerd's shim and dockerd, which costs more
     than all else that a short request takes (docs/performance.md). So access lines wait for DELAY
-    seconds at most, and a process that is killed loses those; nginx's log has them as well. All
+    seconds at most, and a process that is killed loses those. All
     other lines are written at once, after what was gathered before them.
 
     A line that cannot be written (disk full, reader gone) is dropped: the request goes on. Where a

@@ -24,7 +24,8 @@ RESERVE = 0.25  # of the file system: what may be written before the next look
 MOST_AT_ONCE = 1000000  # bytes read at a look
 # include/uapi/linux/falloc.h
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
-# How each line of JSON begins, and nothing else in one: quotes in its values are escaped.
+# How each line of JSON begins, and nothing else in one: quotes in its values are escaped. (In one
+# of nginx's error log they are not, and it quotes what clients sent.)
 BEGINNING = b'{"@timestamp":"'
 
 # nginx, src/core/ngx_log.c: "%4d/%02d/%02d %02d:%02d:%02d [level] pid#tid: *connection message"
@@ -33,6 +34,7 @@ ERROR_LINE = re.compile(
     r"(?P<message>(?:\*(?P<connection>\d+) )?.*)",
     re.DOTALL,
 )
+ERROR_LINE_BEGINS = re.compile(rb"\d{4}/\d\d/\d\d ")
 CLIENT = re.compile(r", client: ([0-9a-f.:]+)")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +46,8 @@ Batch = collections.namedtuple("Batch", "level count data tail begin")
 def event(line):
     """A line of nginx's or the application's log as JSON with an event.id, or None.
 
-    Behind what a full volume or a kill cut short stands, in the same line, the next whole one.
+    Behind what a full volume or a kill cut short stands, in the same line, the next whole one. Not
+    in one of nginx's error log, where a client could have written it.
     """
     if is_torn(line):
         line = line[line.rfind(BEGINNING) :]
@@ -72,7 +75,7 @@ def event(line):
 
 def is_torn(line):
     """Does a line begin within it?"""
-    if line.rfind(BEGINNING) <= 0:
+    if line.rfind(BEGINNING) <= 0 or ERROR_LINE_BEGINS.match(line):
         return False
     try:
         json.loads(line)
@@ -107,8 +110,19 @@ class Tail:
             self.begin = self.end = self.lines = 0
         data = os.pread(self.file, MOST_AT_ONCE, self.end)
         whole = data.rfind(b"\n") + 1
+        if not whole and len(data) == MOST_AT_ONCE:
+            # A hole, of lines dropped before this process began; or what is no line of ours.
+            whole = len(data) - len(data.lstrip(b"\0"))
+            if not whole and (whole := self.length_of_line()):
+                self.lines += 1
         self.end += whole
-        self.lines += data.count(b"\n")
+        self.lines += data.count(b"\n", 0, whole)
+
+    def length_of_line(self):
+        with open(self.path, "rb") as file:
+            file.seek(self.end)
+            line = file.readline()
+        return len(line) if line.endswith(b"\n") else 0
 
     def take(self):
         """The oldest lines, as many as are sent at once, and where they begin."""

@@ -12,4 +12,5 @@ grep -o '/run/secrets/[a-z0-9_]*' /etc/alertmanager/alertmanager.yml | while rea
 done
 # One is enough here: without an address for others like it.
 exec /bin/alertmanager --config.file="$configuration" --storage.path=/alertmanager \
-  --cluster.listen-address= "$@"
+  --cluster.listen-address= --web.listen-address="${LISTEN-}:9093" \
+  ${LISTEN:+--web.listen-address=localhost:9093} "$@"

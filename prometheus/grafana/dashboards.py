@@ -41,7 +41,7 @@ ERRORS = 'status=~"5..", status!~"501|505"'
 JOBS = {
     "nginx_": '="nginx"',
     "flask_": '="app"',
-    "app_log_": '=~"app|log-forwarder"',
+    "log_forwarder_": '="log-forwarder"',
     "app_": '="app"',
     "probe_": '="site"',
     "node_": '="node"',

@@ -2,8 +2,11 @@
 lines in Docker's log files.
 """
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 from clone import wait_until
-from raw import handshake
+from raw import connect, handshake
 from scrape import Growth
 
 REQUEST = b"GET /metrics/flood HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -41,3 +44,37 @@ def test_a_flood_of_404_does_not_replace_all_log_lines(attacked):
     left_out = growth.of("unlogged_total")
     assert left_out >= NUMBER - 3000
     wait_until(lambda: lines() == NUMBER - left_out, 5, "a line for all others")
+
+
+# Refused before any limit counts it, with a line in the error log.
+TOO_LARGE = (
+    b"POST /too-large HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n"
+    b"Connection: close\r\n\r\n"
+)
+
+
+def test_a_flood_of_error_lines_is_cut_and_counted(attacked):
+    """Without a limit, one client kept the filter so busy that nginx waited for it."""
+
+    tls = attacked.tls()
+
+    def refused(_: int) -> bytes:
+        with connect(attacked, tls) as connection:
+            connection.sendall(TOO_LARGE)
+            return connection.recv(65536).split()[1]
+
+    def errors() -> list[str]:
+        (container,) = attacked.containers("nginx")
+        return attacked.run("docker", "logs", container).stderr.splitlines()
+
+    def counted() -> tuple[int, int]:
+        """Lines, and how many are left out."""
+        found = errors()
+        reports = [re.search(r" (\d+) lines left out, .* client: ", line) for line in found]
+        return sum("/too-large" in line for line in found), sum(int(it[1]) for it in reports if it)
+
+    with ThreadPoolExecutor(10) as pool:
+        assert {*pool.map(refused, range(400))} == {b"413"}
+    wait_until(lambda: sum(counted()) == 400, 25, "each line, or that it is left out")
+    # A hundred in ten seconds.
+    assert counted()[1] >= 100

@@ -48,6 +48,18 @@ def test_a_refused_request_leaves_no_secret(stack):
     assert_harmless([line])
 
 
+@pytest.mark.parametrize("open_", [b"[x", b"%22x", b'"x', b"{x"])
+def test_a_form_that_is_not_closed_ends_with_its_line(stack, open_):
+    """Or the next line, somebody else's, would become a part of this one."""
+    for name in (b"first", b"second"):
+        request = REFUSED % (name + open_.hex().encode())
+        assert status(stack, request.replace(b"password=QUERYSECRET", b"token=" + open_)) == 413
+    for name in ("first", "second"):
+        wanted = f"/{name}{open_.hex()}"
+        (line,) = wait_until(lambda wanted=wanted: lines_with(stack, wanted), 5, "the line")
+        assert re.match(r"\d{4}/\d\d/\d\d ", line)
+
+
 @contextmanager
 def nobody_at_home(stack):
     """nginx sends requests to a port on which nobody listens (nginx/upstream.sh)."""

@@ -57,7 +57,7 @@ class Room:
             self.tls().wrap_socket(plain, server_hostname="logstash") as connection,
         ):
             connection.sendall("".join(f"{line}\n" for line in lines).encode())
-            # As webapp/shipping.py ends a connection.
+            # As logstash/forwarder/sender.py ends a connection.
             connection.settimeout(0)
             with contextlib.suppress(ssl.SSLError):
                 connection.unwrap()

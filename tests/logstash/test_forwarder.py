@@ -603,3 +603,41 @@ def test_tls_verifies(writer, receive, forward, certificates, served, trusted):
     else:
         wait_until(lambda: value("reconnects_total") > before, 5, "a refusal")
         assert receiver.entries == []
+
+
+# What others put in the way
+
+
+def test_no_client_forges_a_line_by_nginxs_error_log(writer, receive, forward):
+    """nginx quotes what a client sent, and cuts its line at 2,047 bytes: here behind an object."""
+    receiver, before = receive(), dropped("error")
+    object_ = b'{"@timestamp":"x","service":{"name":"webapp"},"event":{"id":"forged"}}'
+    for end in (b"", b' HTTP/1.1", host: "localhost"'):
+        os.write(writer.error, ERROR[:-10] + b' "GET /' + object_ + end + b"\n")
+    forward(receiver.port)
+    wait_until(lambda: len(receiver.entries) == 2, 10, "both lines")
+    assert "forged" not in receiver.ids
+    assert {entry["service"]["name"] for entry in receiver.entries} == {"nginx"}
+    assert dropped("error") == before
+
+
+def test_a_line_longer_than_a_read_stops_nothing(writer, receive, forward):
+    receiver, before = receive(), dropped()
+    os.write(writer.info, b"x" * (2 * files.MOST_AT_ONCE) + b"\n" + lines(0, 1))
+    forward(receiver.port)
+    wait_for(receiver, ids(0, 1))
+    assert dropped() - before == 1
+
+
+def test_a_hole_larger_than_a_read_stops_no_later_forwarder(folder, writer, receive, forward):
+    """Behind lines that a forwarder before had on their way, and dropped what came after them."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    os.write(writer.info, lines(0, 1).ljust(page - 1) + b"\n")
+    os.write(writer.info, b"x" * (3 * files.MOST_AT_ONCE // page * page - 1) + b"\n")
+    tail = files.Tail(folder / "info.log", "info")
+    tail.file = os.open(tail.path, os.O_RDWR)
+    tail.punch(page, os.fstat(writer.info).st_size)
+    os.write(writer.info, lines(1, 2))
+    receiver = receive()
+    forward(receiver.port)
+    wait_for(receiver, {"1"})

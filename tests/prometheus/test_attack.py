@@ -15,7 +15,8 @@ PROBES = yaml.safe_load((ROOT / "prometheus/blackbox-exporter/blackbox.yml").rea
 OWN_JOBS = {
     "nginx": {"nginx"},
     "flask": {"app"},
-    "app": {"app", "app|log-forwarder"},
+    "log_forwarder": {"log-forwarder"},
+    "app": {"app"},
     "probe": {"site"},
     "node": {"node"},
     "prometheus": {"prometheus"},

