@@ -34,6 +34,6 @@ def shipped(stack):
         override.unlink()
         stack.write_settings()
         stack.make("up")
-        volumes = (f"{stack.name}_{writer}-logs" for writer in ("app", "nginx"))
+        volumes = (f"{stack.name}_{writer}-log-files" for writer in ("app", "nginx"))
         stack.run("docker", "volume", "rm", "--force", *volumes)
         stack.run("docker", "network", "rm", f"{stack.name}_receiver")

@@ -40,7 +40,7 @@ def test_the_services_differ_only_where_it_is_meant():
 def test_docker_keeps_what_waits_for_logstash_and_more():
     """Or `make replay` would not find what was given up."""
     for name in WRITERS:
-        options = COMPOSE["volumes"][f"{name}-logs"]["driver_opts"]["o"]
+        options = COMPOSE["volumes"][f"{name}-log-files"]["driver_opts"]["o"]
         waits = int(re.search(r"size=(\d+)m", options)[1])
         kept = COMPOSE["services"][name]["logging"]["options"]
         # The newest of Docker's files has just been begun, and each line is longer there.
@@ -99,7 +99,7 @@ def test_kibana_has_memory_to_start():
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_forwarder_is_its_writers_user_and_nobody_else_is(writer):
     """The files are private, and cutting out of them takes their owner."""
-    volume = f"{writer}-logs"
+    volume = f"{writer}-log-files"
     options = COMPOSE["volumes"][volume]["driver_opts"]["o"]
     assert {f"uid={uid(writer)}", f"gid={uid(writer)}", "mode=0700"} <= {*options.split(",")}
     for dialect in (COMPOSE, STACK):

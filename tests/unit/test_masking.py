@@ -184,11 +184,19 @@ def test_control_characters_are_visible_in_nginx_lines(nginx_filter):
 def test_nginx_lines_are_shipped_as_they_are_shown(nginx_filter, tmp_path):
     """But not those of the entry point: the forwarder takes lines of nginx alone."""
     line = b'2026/11/30 01:05:42 [error] 8#8: *5 x, request: "GET /?pwd=hunter2 HTTP/1.1"\n'
-    first = "2026/11/30 01:05:43 [alert] 1#1: one line may be lost\n"
+    first = "2026/11/30 01:05:43 [alert] 1#1: one line may be lost"
     shown = nginx_filter(line + b"made a certificate\n", tmp_path / "error.log", first)
     masked = line.replace(b"hunter2", b"***")
-    assert shown == first.encode() + masked + b"made a certificate\n"
-    assert (tmp_path / "error.log").read_bytes() == first.encode() + masked
+    first = f"{first}\n".encode()
+    assert shown == first + masked + b"made a certificate\n"
+    assert (tmp_path / "error.log").read_bytes() == first + masked
+
+
+@pytest.mark.parametrize("value", ['"x', "'x", "[x", "(x", "{x", '\\"x', "['x"])
+def test_what_is_not_closed_ends_with_its_line(nginx_filter, value):
+    text = f"token={value}\nRuntimeError: what was wrong"
+    assert mask(text) == "token=***\nRuntimeError: what was wrong"
+    assert nginx_filter(f"{text}\n".encode()).decode() == f"{mask(text)}\n"
 
 
 def test_no_expression_is_too_long_for_nginx():
