@@ -44,7 +44,7 @@ def target(room, **environment: str):
     name, image = f"{room.stack.name}-target", room.stack.inspect("app")[0]["Image"]
     room.stack.run(
         *("docker", "run", "--detach", f"--name={name}", f"--network={room.stack.name}_backend"),
-        *("--network-alias=log-forwarder", "--entrypoint=python"),
+        *("--network-alias=app-log-forwarder", "--entrypoint=python"),
         *(f"--env={key}={value}" for key, value in environment.items()),
         *(image, "-c", TARGET),
     )
