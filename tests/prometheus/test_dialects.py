@@ -48,7 +48,7 @@ def test_only_the_node_exporter_is_in_another_network():
         if isinstance(networks, dict):
             networks = {key: value for key, value in networks.items() if key != "exporters"}
         if name == "alertmanager":
-            # Where it listens is by the alias, which in a Swarm leads there only once it is healthy.
+            # It listens by an alias, which in a Swarm leads there only once it is healthy.
             networks = [*networks]
         if name != "node-exporter":
             assert STACK["services"][name].get("networks") == networks
