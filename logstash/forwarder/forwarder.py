@@ -109,7 +109,11 @@ class Given:
 
 
 class Replay(Sender):
-    failures = 0
+    failures = 0  # one after the other
+
+    def exchange(self):
+        super().exchange()
+        self.failures = 0
 
     def wait(self, seconds=None):
         if not self.lines:

@@ -2,7 +2,10 @@
 
 from html import escape
 
-COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#332288")
+COLOURS = (
+    *("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677"),
+    *("#aa3377", "#bbbbbb", "#332288", "#999933", "#882255"),
+)
 WIDTH, LABELS, BAR, GAP = 760, 260, 22, 12
 FONT = 'font-family="sans-serif" font-size="13"'
 

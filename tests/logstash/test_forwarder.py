@@ -268,7 +268,7 @@ def test_without_room_the_oldest_are_given_up(writer, receive, forward, monkeypa
     wait_until(lambda: not one.lines, 10, "no lines")
     monkeypatch.undo()
     assert dropped() - before == 1000
-    wait_until(lambda: writer.used() <= 2 * os.sysconf("SC_PAGE_SIZE"), 10, "room")
+    wait_until(lambda: writer.used() <= 2 * os.sysconf("SC_PAGE_SIZE"), 10, "free space")
 
 
 def test_files_are_emptied_while_a_broken_connection_is_made_again(
