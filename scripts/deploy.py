@@ -75,7 +75,7 @@ def prepare() -> tuple[set[str], list[str], dict[str, str], dict[str, str], bool
     require_limits([STACK_FILE, *room_files], variables)
     core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
     tags = versions(variables, made_of(all_))
-    attached = attestations(variables) if has_registry(f"{images}/app") else []
+    attached = attestations(variables, pushed=has_registry(f"{images}/app"))
     names = {name: f"{images}/{name}:{tag}" for name, tag in tags.items()}
     left_out = provide(names, variables, attached)
     make_secrets = ["bash", "scripts/secrets.sh", os.environ["COMPOSE_FILE"]]
@@ -259,7 +259,7 @@ def has_registry(images: str) -> bool:
     return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
-def attestations(variables: dict[str, str]) -> list[str]:
+def attestations(variables: dict[str, str], *, pushed: bool) -> list[str]:
     """What is attached to an image that is pushed: provenance where that works, an SBOM if wanted.
 
     mode=min, because max publishes the build's arguments: a proxy's password would be among them.
@@ -267,13 +267,14 @@ def attestations(variables: dict[str, str]) -> list[str]:
     """
     asked = {name: variables.get(name) or "" for name in ("PROVENANCE", "SBOM")}
     stores = "io.containerd.snapshotter" in str(compose.engine_info().get("DriverStatus"))
-    if stores and "--provenance" in run("docker", "compose", "build", "--help").stdout:
+    if pushed and stores and "--provenance" in run("docker", "compose", "build", "--help").stdout:
         asked["PROVENANCE"] = asked["PROVENANCE"] or "mode=min"
         return [f"--{name.lower()}={value}" for name, value in asked.items() if value]
     for name, value in asked.items():
         if value not in ("", "false"):
             die(
-                f"{name}={value} needs Compose 2.39, and an engine that keeps images in containerd",
+                f"{name}={value} needs a registry in IMAGES, Compose 2.39, and an engine that keeps"
+                " images in containerd",
                 f"https://docs.docker.com/engine/storage/containerd/, or {name}=false",
             )
     return []

@@ -121,7 +121,7 @@ def test_what_is_missing_or_wrong_is_said(site):
     assert "error: docker-stack.yml: " in refused(site, UPDATE_MONITOR="long")
     assert "'on' is neither true nor false" in refused(site, OVERLAY_ENCRYPTION="on")
     said = refused(site, IMAGES="registry.invalid/site", SBOM="true")
-    assert "SBOM=true needs Compose 2.39, and an engine that keeps images in containerd" in said
+    assert "SBOM=true needs a registry in IMAGES, Compose 2.39, and an engine that keeps" in said
     assert "was made otherwise -> make undeploy" in refused(site, OVERLAY_ENCRYPTION="true")
     assert "made on the engine's machine only" in refused(site, CERTIFICATES="")
     certificate = site.folder / "certificates/fullchain.pem"

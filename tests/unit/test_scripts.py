@@ -582,3 +582,11 @@ def test_lint_says_what_to_install_where_shellcheck_has_no_package(tmp_path):
         f"error: shellcheck is not here, and has no Python package for {os.uname().machine}"
         " -> apt-get install shellcheck\n"
     )
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_attestations_are_refused_where_nothing_would_keep_them(monkeypatch, pushed):
+    monkeypatch.setattr(compose, "engine_info", lambda: {"DriverStatus": [["a", "b"]]})
+    assert deploy.attestations({}, pushed=pushed) == []
+    with pytest.raises(SystemExit, match="SBOM=true needs a registry"):
+        deploy.attestations({"SBOM": "true"}, pushed=pushed)
