@@ -206,7 +206,9 @@ class Deployment(Clone):
             HTTP_PORT="80",
             HTTPS_PORT="443",
             CERTIFICATES="./certificates",
-            **LIMITS,
+            # The others would need larger sizes in docker-stack.yml.
+            RATE_LIMIT=LIMITS["RATE_LIMIT"],
+            RATE_BURST=LIMITS["RATE_BURST"],
             **settings,
         )
         self.swarm, self.url = swarm, f"https://localhost:{swarm.port}"
