@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from clone import FOREIGN, ROOT
+from clone import FOREIGN, ROOT, require
 
 # Newer than bash 3.2: arrays by name, other letters, references, waiting for any.
 BASH = (
@@ -128,6 +128,7 @@ def test_tests_say_what_they_need(machine, tmp_path, script, words):
 
 def test_the_lock_of_the_base_images_is_nobody_elses(tmp_path):
     """In /tmp, anybody could have put a link there before: it was opened for writing, as root."""
+    require("images/base-images.sh")
     nothing = tmp_path / "Dockerfile"
     nothing.write_text("FROM scratch\n")
     home = tmp_path / "home"
