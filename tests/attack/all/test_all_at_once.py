@@ -1,15 +1,16 @@
-"""One client at every limit at once, for a minute in all: others are served, if more slowly.
+"""One client at every limit at once, for a minute in all: others are served as before.
 
-By how much is printed, and bounded loosely: the attacking programs take this machine's CPU time.
+The attacking programs have processes of their own, which wait for all others: on an attacker's own
+machine, they would not take this one's CPU time.
 """
 
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from itertools import count
-from ssl import SSLContext
+from multiprocessing import get_context
+from os import nice
 
 import httpx
 from clone import Clone
@@ -21,11 +22,11 @@ from visitor import Visitor, for_seconds, p99
 # send and get their 200 MB.
 PHASE, SETTLED, PHASES = 20, 8, 6
 VISITS = (("GET", "/", 0), ("POST", "/diagnostics/echo", 5_000_000))
-NUMBERS = count()
 
 
-def flood(stack: Clone, tls: SSLContext) -> None:
+def flood(stack: Clone) -> None:
     """Log lines: 500 requests a second that nginx refuses by itself."""
+    tls = stack.tls()
     request = b"GET /metrics/flood HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for _ in for_seconds(PHASE):
         with connect(stack, tls) as connection:
@@ -35,24 +36,25 @@ def flood(stack: Clone, tls: SSLContext) -> None:
                 time.sleep(0.1)
 
 
-def miss(stack: Clone, tls: SSLContext) -> None:
+def miss(stack: Clone) -> None:
     """Pages that nginx keeps and nobody else requests."""
-    with httpx.Client(base_url=stack.url, verify=tls, timeout=30) as client:
+    with httpx.Client(base_url=stack.url, verify=stack.tls(), timeout=30) as client:
         for _ in for_seconds(PHASE):
-            path = f"/diagnostics/page?bytes=290000&cache=public,max-age=60&miss={next(NUMBERS)}"
+            path = f"/diagnostics/page?bytes=290000&cache=public,max-age=60&miss={time.time_ns()}"
             client.get(path)
             time.sleep(0.05)
 
 
-def idle(stack: Clone, tls: SSLContext) -> None:
+def idle(stack: Clone) -> None:
     """Connections that have sent nothing but the beginning of a handshake, or nothing after it."""
+    tls = stack.tls()
     with ExitStack() as held:
         for _ in range(300):
             held.enter_context(connect(stack, tls))
         time.sleep(PHASE / 2)
 
 
-def upload(stack: Clone, tls: SSLContext) -> int:
+def upload(stack: Clone) -> int:
     """As many as one client may have, which do not end; MB in /tmp."""
     path, length = "/diagnostics/echo", {"content-length": "9900000"}
     end = time.monotonic() + PHASE - 1
@@ -67,7 +69,7 @@ def upload(stack: Clone, tls: SSLContext) -> int:
     return held
 
 
-def download(stack: Clone, tls: SSLContext) -> None:
+def download(stack: Clone) -> None:
     """Nearly as many as one client may have, which it does not read."""
     with ExitStack() as held:
         for _ in range(2):
@@ -79,14 +81,14 @@ ATTACKS = (flood, miss, idle, upload, download)
 
 
 def test_others_are_served_while_one_client_is_at_every_limit(attacked):
-    tls, phases, most = attacked.tls(), [], 0
+    phases, most = [], 0
     with (
         Visitor(attacked, *VISITS, pause=0.02) as visitor,
-        ThreadPoolExecutor(len(ATTACKS)) as pool,
+        ProcessPoolExecutor(len(ATTACKS), get_context("spawn"), nice, (19,)) as pool,
     ):
         for number in range(PHASES):
             begin = time.time()
-            attacks = [pool.submit(attack, attacked, tls) for attack in ATTACKS if number % 2]
+            attacks = [pool.submit(attack, attacked) for attack in ATTACKS if number % 2]
             time.sleep(PHASE)
             phases.append((begin + SETTLED, begin + PHASE - 1))
             for attack in attacks:
@@ -105,4 +107,4 @@ def test_others_are_served_while_one_client_is_at_every_limit(attacked):
         )
         sys.stdout.write(f"{path}: {p99(quiet):.3f} s of {len(quiet)}, ")
         sys.stdout.write(f"attacked {p99(loud):.3f} s of {len(loud)}\n")
-        assert p99(loud) < 3
+        assert p99(loud) < 1.5 * p99(quiet) + 0.01  # seconds
