@@ -22,7 +22,8 @@ import time
 import traceback
 from collections import deque
 from concurrent import futures
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from threading import get_ident
 
 from gunicorn import util
@@ -179,13 +180,13 @@ class Worker(gthread.ThreadWorker):
 
     def notify(self):
         """After each event, and at least once a second."""
-        super().notify()
         now = time.monotonic()
         self.begin_waiting()
         while self.waiting and self.waiting[0][0] < now - LONGEST_WAIT:
             self.use_spare(self.waiting.popleft()[1])
         if now - self.looked > 0.5:
             self.looked = now
+            super().notify()
             threads = list(self.threads.items())
             self.sending = min(self.senders, sum(thread.is_sending(now) for _, thread in threads))
             # Not larger at once: the pool starts a thread whenever no other one is idle just then.
@@ -234,6 +235,15 @@ def write_error(sock, status, reason, _):
 
 
 util.write_error = write_error
+
+
+@lru_cache(1)
+def date(second):
+    return formatdate(second, usegmt=True)
+
+
+# The header Date; gunicorn formats it anew for each response.
+util.http_date = lambda timestamp=None: date(int(timestamp or time.time()))
 
 
 def finished(result):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,19 @@ def test_a_stop_at_once_leaves_no_worker(server):
     wait_until(lambda: not Path("/proc", worker).exists(), 10, "the worker's end")
     for connection in connections:
         connection.close()
+
+
+def test_a_worker_says_that_it_is_alive_and_what_time_it_is(serve):
+    """Both are done less often than gunicorn does; idle and busy for longer than its timeout."""
+    server = serve("--timeout", "2", WEB_CONCURRENCY="1")
+    server.wait()
+    for seconds in (3, 0):
+        time.sleep(seconds)
+        deadline = time.monotonic() + 3 - seconds
+        while True:
+            begin = int(time.time())
+            date = request(server, "/livez")[2]["Date"]
+            assert begin <= parsedate_to_datetime(date).timestamp() <= time.time()
+            if time.monotonic() > deadline:
+                break
+    assert workers(server) == 1
