@@ -215,16 +215,13 @@ def measured(image: str, candidate: Clone) -> dict[str, float]:
     since = datetime.now(UTC).isoformat()
     counted = candidate.counted() if exact else 0
     shipped = candidate.at_logstash() if isinstance(candidate, Everything) else 0
-    containers, engine, machine = cpu.of_containers(candidate), cpu.of_engine(), cpu.of_machine()
     url = f"https://nginx:8443{candidate.path}"
-    result = wrk.load(image, candidate, url, CONNECTIONS, SECONDS, network=candidate.network)
-    machine = cpu.of_machine() - machine - result.cpu
-    engine = cpu.of_engine() - engine
-    used = {
-        name: seconds - containers.get(name, 0)
-        for name, seconds in cpu.of_containers(candidate).items()
-    }
-    machine -= sum(used.pop(name, 0) for name in RECEIVERS)
+    used = cpu.Meter(candidate)
+    result = wrk.load(
+        *(image, candidate, url, CONNECTIONS, SECONDS), network=candidate.network, around=used
+    )
+    parts = used.seconds
+    parts["machine"] -= result.cpu + sum(parts.pop(name, 0) for name in RECEIVERS)
     if exact:
         # wrk closes its connections at the end, with a request on each under way.
         most = result.requests + CONNECTIONS
@@ -236,7 +233,6 @@ def measured(image: str, candidate: Clone) -> dict[str, float]:
         wait_until(
             lambda: candidate.at_logstash() - shipped >= result.requests, 30, "lines at Logstash"
         )
-    parts = used | {"engine": engine, "machine": machine}
     each = {name: seconds / result.requests * 1e6 for name, seconds in parts.items()}
     return each | {"requests/s": result.rate}
 

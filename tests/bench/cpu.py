@@ -43,3 +43,19 @@ def of_machine() -> float:
     values = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, values)
     return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+class Meter:
+    """A `with` block; after it, `seconds`: what each container, the engine and the machine used."""
+
+    def __init__(self, stack: Clone):
+        self.stack = stack
+
+    def now(self) -> dict[str, float]:
+        return of_containers(self.stack) | {"engine": of_engine(), "machine": of_machine()}
+
+    def __enter__(self) -> None:
+        self.seconds = self.now()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = {name: end - self.seconds.get(name, 0) for name, end in self.now().items()}

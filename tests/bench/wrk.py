@@ -1,6 +1,8 @@
 """The load generator: wrk, in a container."""
 
 import re
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,8 @@ from clone import Clone
 
 IMAGE = Path(__file__).resolve().parent / "wrk_image"
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+# Its container starts before the load and ends after it.
+SCRIPT = 'echo ready; read -r _; wrk "$@"; times; echo done; read -r _'
 
 
 class Result(NamedTuple):
@@ -26,18 +30,29 @@ def load(
     host: str = "",
     network: str = "host",
     failures_allowed: bool = False,
+    around: AbstractContextManager | None = None,
 ) -> Result:
-    """Load the URL from that many kept-alive connections.
+    """Load the URL from that many kept-alive connections, and that within `around`.
 
     Raises AssertionError for responses that are not 2xx, unless a Host of its own is given.
     """
     options = ("--threads", "2", "--latency", "--connections", str(connections))
-    answer = candidate.run(
-        *("docker", "run", "--rm", "--network", network, "--entrypoint=sh", image, "-c"),
-        *('wrk "$@"; times', "wrk", *options, "--duration", f"{seconds}s"),
+    command = (
+        *("docker", "run", "--rm", "--interactive", "--network", network),
+        *("--entrypoint=sh", image, "-c", SCRIPT, "wrk", *options, "--duration", f"{seconds}s"),
         *(("--header", f"Host: {host}") if host else ()),
         url,
-    ).stdout
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        with around or nullcontext():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            answer = ""
+            while (line := process.stdout.readline()) not in ("", "done\n"):
+                answer += line
+        process.communicate("\n")
     failed = ("Non-2xx" in answer and not host) or "Socket errors" in answer
     if (failed and not failures_allowed) or "Requests/sec" not in answer:
         raise AssertionError(answer)
