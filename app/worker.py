@@ -13,7 +13,6 @@
 Written for gunicorn 27.0.1 (gunicorn/workers/gthread.py).
 """
 
-import logging
 import os
 import selectors
 import socket
@@ -204,8 +203,6 @@ class Worker(gthread.ThreadWorker):
             *(len(stuck), STUCK_AFTER, stacks),
         )
         futures.wait([self.use_spare(conn) for _, conn in self.waiting], timeout=2)
-        # Lines that wait to be written.
-        logging.shutdown()
         # Without the interpreter's own end, which waits for all threads.
         os._exit(1)
 

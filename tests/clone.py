@@ -264,7 +264,7 @@ class Clone:
     def lines_of(self, request_id: str, service: str) -> list[dict]:
         """The service's log lines about one request, as soon as there are any.
 
-        Access lines are gathered before they are written, by nginx for a second at most.
+        nginx gathers access lines for a second at most before it writes them.
         """
 
         def found() -> list[dict]:

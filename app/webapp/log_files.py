@@ -25,21 +25,13 @@ class LogFiles:
             os.open(f"{folder}/{name}.log", flags, 0o600) for name in ("error", "info")
         )
 
-    def append(self, lines):
-        """lines: pairs of a level and a line as bytes, its end included."""
-        severe = [line for level, line in lines if level >= logging.WARNING]
-        other = [line for level, line in lines if level < logging.WARNING]
-        for file, chosen in ((self.error, severe), (self.info, other)):
-            if chosen:
-                data = b"".join(chosen)
-                try:
-                    written = os.write(file, data)
-                except OSError:
-                    written = 0
-                if written < len(data):
-                    # A line that is cut short is counted by the forwarder.
-                    begun = data.count(b"\n", 0, written) + (data[written - 1 : written] > b"\n")
-                    lost.inc(len(chosen) - begun)
+    def append(self, level, line):
+        """line: bytes, its end included."""
+        try:
+            # One that is cut short is counted by the forwarder.
+            os.write(self.error if level >= logging.WARNING else self.info, line)
+        except OSError:
+            lost.inc()
 
 
 # One pair of open files a process, however many applications it makes.

@@ -5,7 +5,6 @@ messages and its access lines (access_log.py), warnings, and what is printed. Ca
 always; `extra={...}` becomes `labels`, and `extra={"ecs": {...}}` is merged in as it stands.
 """
 
-import collections
 import contextlib
 import fcntl
 import io
@@ -255,32 +254,18 @@ class TextFormatter(logging.Formatter):
 
 
 class Stdout(logging.Handler):
-    """Writes lines to stdout, each whole; access lines are gathered and go out together.
+    """Writes lines to stdout, each whole.
 
     Workers share one pipe, where writes above PIPE_BUF may be mixed with others' (pipe(7)), so the
     writer holds a record lock (fcntl(2)), which ends with its process.
 
-    Every write(2) to a container's stdout wakes containerd's shim and dockerd, which costs more
-    than all else that a short request takes (docs/performance.md). So access lines wait for DELAY
-    seconds at most, and a process that is killed loses those. All
-    other lines are written at once, after what was gathered before them.
-
     A line that cannot be written (disk full, reader gone) is dropped: the request goes on. Where a
-    log forwarder reads (log_files.py), lines are copied to its files first: what is on stdout when
-    the process is killed is there, too.
+    log forwarder reads (log_files.py), it is copied to its files first: what is on stdout when the
+    process is killed is there, too.
     """
 
     fd = 1
     files = of_files = None
-    DELAY = 0.05
-    # When the reader is slower than we are, requests wait for it rather than fill the memory.
-    MOST_GATHERED = 1000
-
-    def __init__(self):
-        super().__init__()
-        self.lines = collections.deque()
-        self.gathering = threading.Event()
-        self.writer_of = None  # the process: threads do not survive fork()
 
     def handle(self, record):
         # Without logging's lock: formatting must not wait for another thread's write.
@@ -288,36 +273,15 @@ class Stdout(logging.Handler):
             self.emit(record)
 
     def emit(self, record):
-        try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-            copy = self.of_files and f"{self.of_files.format(record)}\n".encode()
-            self.lines.append((record.levelno, line, copy))
-            if record.name != ACCESS or len(self.lines) > self.MOST_GATHERED:
-                self.flush()
-            elif not self.gathering.is_set():
-                if self.writer_of != os.getpid():
-                    self.writer_of = os.getpid()
-                    threading.Thread(target=self.write_now_and_then, daemon=True).start()
-                self.gathering.set()
-        except Exception:  # noqa: S110
-            pass
-
-    def write_now_and_then(self):
-        while self.gathering.wait():
-            time.sleep(self.DELAY)
-            self.gathering.clear()
-            self.flush()
-
-    def flush(self):
-        """Write what is gathered. logging calls this when the process ends."""
-        with self.lock:
-            lines = [self.lines.popleft() for _ in range(len(self.lines))]
-            if self.files and lines:
-                self.files.append([(level, copy) for level, _, copy in lines])
-            data = b"".join(line for _, line, _ in lines)
-            with contextlib.suppress(OSError), locked(self.fd):
-                while data:
-                    data = data[os.write(self.fd, data) :]
+        with contextlib.suppress(Exception):
+            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            copy = self.files and f"{self.of_files.format(record)}\n".encode()
+            with self.lock:
+                if copy:
+                    self.files.append(record.levelno, copy)
+                with locked(self.fd):
+                    while data:
+                        data = data[os.write(self.fd, data) :]
 
 
 @contextlib.contextmanager

@@ -79,5 +79,6 @@ def test_lines_that_a_full_folder_does_not_take_are_counted(tmp_path, monkeypatc
     before = REGISTRY.get_sample_value(name)
     made = log_files.LogFiles(tmp_path)
     monkeypatch.setattr(os, "write", Full(left))
-    made.append([(logging.INFO, b"123456789\n")] * 3)
+    for _ in range(3):
+        made.append(logging.INFO, b"123456789\n")
     assert REGISTRY.get_sample_value(name) - before == lost

@@ -412,43 +412,6 @@ def test_a_short_write_is_completed(app, monkeypatch):
     assert strict(written.decode().rstrip("\n"))["message"] == "hello"
 
 
-@pytest.fixture
-def stdout_writes(monkeypatch):
-    """A handler of its own, and the list of what it writes."""
-    handler = logs.Stdout()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.writes = []
-
-    def write(fd, data):
-        handler.writes.append(data)
-        return len(data)
-
-    monkeypatch.setattr(logs.os, "write", write)
-    yield handler
-    # What is left would be written when the tests end.
-    handler.lines.clear()
-
-
-def access_record(message):
-    return logging.makeLogRecord({"name": logs.ACCESS, "levelno": logging.INFO, "msg": message})
-
-
-def test_access_lines_go_out_together_and_soon(stdout_writes):
-    for number in range(3):
-        stdout_writes.handle(access_record(f"line {number}"))
-    assert stdout_writes.writes == []
-    deadline = time.monotonic() + 5
-    while not stdout_writes.writes and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert stdout_writes.writes == [b"line 0\nline 1\nline 2\n"]
-
-
-def test_other_lines_are_written_at_once_and_in_order(stdout_writes):
-    stdout_writes.handle(access_record("first"))
-    stdout_writes.handle(record("second"))
-    assert stdout_writes.writes == [b"first\nsecond\n"]
-
-
 def test_workers_that_share_a_pipe_do_not_mix_their_lines():
     """Lines longer than PIPE_BUF, which the kernel alone does not keep whole."""
     script = """
@@ -470,13 +433,6 @@ for _ in range(200):
     assert sorted(lines) == [
         letter * 30_000 for letter in (b"A", b"B", b"C", b"D") for _ in range(200)
     ]
-
-
-def test_memory_is_bounded_when_stdout_is_slow(stdout_writes, monkeypatch):
-    monkeypatch.setattr(logs.Stdout, "DELAY", 60)
-    for _ in range(3 * logs.Stdout.MOST_GATHERED):
-        stdout_writes.handle(access_record("x"))
-        assert len(stdout_writes.lines) <= logs.Stdout.MOST_GATHERED
 
 
 def test_text_for_people(make_app, capfd):
