@@ -40,6 +40,7 @@ SECONDS = int(os.environ.get("SECONDS", "8"))
 CONNECTIONS = 32
 # Neither the stack's nor the tutorials': what takes the lines.
 RECEIVERS = ("sink", "logstash")
+FAST, SLOW = "requests/s", "requests/s of a view that waits 50 ms"
 
 WORKERS = {
     "gthread 2×4 (the default on two CPUs)": "",
@@ -59,7 +60,7 @@ APP_METRICS = ("app/webapp/__init__.py", "    metrics.init_app(app)\n")
 class Ours(Clone):
     """This stack as a clone runs it, the diagnostics page for a trivial view."""
 
-    path = "/diagnostics/hello"
+    path, waits = "/diagnostics/hello", "/diagnostics/page?ms=50"
     lines_each = 1
 
     def __init__(
@@ -173,7 +174,7 @@ SERVICES = (
 class Article(Clone):
     """The tutorials' set-up, on the same base image, Flask, gunicorn and certificate."""
 
-    path = "/hello"
+    path, waits = "/hello", "/wait"
 
     def __init__(self, folder: Path, ours: Ours, extras: str = ""):
         super().__init__(folder)
@@ -234,7 +235,11 @@ def measured(image: str, candidate: Clone) -> dict[str, float]:
             lambda: candidate.at_logstash() - shipped >= result.requests, 30, "lines at Logstash"
         )
     each = {name: seconds / result.requests * 1e6 for name, seconds in parts.items()}
-    return each | {"requests/s": result.rate}
+    slow = wrk.load(
+        *(image, candidate, f"https://nginx:8443{candidate.waits}", CONNECTIONS, SECONDS),
+        network=candidate.network,
+    )
+    return each | {FAST: result.rate, SLOW: slow.rate}
 
 
 def candidates(folder: Path, started) -> dict[str, Clone]:
@@ -284,7 +289,7 @@ def report(rounds: dict[str, list[dict[str, float]]]) -> None:
     print(
         f"{ROUNDS} rounds of {SECONDS} s, {CONNECTIONS} connections, TLS, {os.cpu_count()} CPUs\n"
     )
-    for what in ("machine", "requests/s"):
+    for what in ("machine", FAST, SLOW):
         unit = "CPU µs a request" if what == "machine" else what
         print(f"| set-up | {unit}, median | range | ratio |\n|---|---|---|---|")
         first = None
@@ -302,7 +307,7 @@ def report(rounds: dict[str, list[dict[str, float]]]) -> None:
     parts = [
         part
         for part in dict.fromkeys(part for value in medians.values() for part in value)
-        if part not in ("machine", "requests/s")
+        if part not in ("machine", FAST, SLOW)
     ]
     print(f"| CPU µs a request | {' | '.join(parts)} |\n|---|{'---|' * len(parts)}")
     for name, values in medians.items():

@@ -3,6 +3,7 @@
 import logging
 import logging.handlers
 import os
+import time
 
 from flask import Flask, request
 
@@ -26,3 +27,9 @@ if os.environ.get("ARTICLE_EXTRAS"):
 @app.get("/hello")
 def hello():
     return "hello\n"
+
+
+@app.get("/wait")
+def wait():
+    time.sleep(0.05)
+    return "waited\n"
