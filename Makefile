@@ -24,7 +24,7 @@ help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
 		printf '  make %-17s %s\n' "$$target" "$$text"; done
 
-up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional rooms
+up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional add-ons
 	@$(PYTHON) scripts/up.py
 
 down: ## stop and remove the containers; volumes stay
@@ -72,7 +72,7 @@ replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
 	@$(PYTHON) scripts/clean.py
 
-doctor: ## check this machine; each problem with its mend
+doctor: ## check this machine; each problem with its fix
 	@$(PYTHON) scripts/doctor.py
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)

@@ -104,7 +104,7 @@ secure_scheme_headers = {}
 header_map = "drop"
 
 # nginx refuses first (clients.conf), at 8 kB or, compressed by HTTP/2, 13 kB. 8190 is the most that
-# gunicorn allows for the request line; the fields leave room for those that nginx adds.
+# gunicorn allows for the request line; the fields leave space for those that nginx adds.
 limit_request_line = 8190
 limit_request_fields = 120
 limit_request_field_size = 16380

@@ -239,7 +239,7 @@ def date(second):
     return formatdate(second, usegmt=True)
 
 
-# The header Date; gunicorn formats it anew for each response.
+# The header Date; gunicorn formats it again for each response.
 util.http_date = lambda timestamp=None: date(int(timestamp or time.time()))
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes the base images of this project's Dockerfiles present: pulled from their registry, or, where
-# that cannot be reached, stand-ins built from Debian packages (docs/no-registry.md).
+# that cannot be reached, fallback images built from Debian packages (docs/no-registry.md).
 # Usage: base-images.sh DOCKERFILE…
-# Prints NAME_IMAGE=… for each stand-in in use, to be put into the environment of
-# `docker compose build`, and NAME_IMAGE= for an image that is not here and has no stand-in; with official
+# Prints NAME_IMAGE=… for each fallback image in use, to be put into the environment of
+# `docker compose build`, and NAME_IMAGE= for an image that is not here and has no fallback image; with official
 # images it prints nothing. Progress goes to stderr.
-# Environment: BASE_IMAGES=auto (default) | registry (never a stand-in) | debian (always stand-ins)
+# Environment: BASE_IMAGES=auto (default) | registry (never a fallback image) | debian (always fallback images)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
@@ -26,27 +26,27 @@ have() {
   [[ $here == *" $1 "* ]] || { docker image inspect "$1" >/dev/null 2>&1 && here+="$1 "; }
 }
 
-# stand_in NAME FILE…: the stand-in's image name; its tag follows from the files that go into it.
-stand_in() {
+# fallback_image NAME FILE…: the fallback image's image name; its tag follows from the files that go into it.
+fallback_image() {
   local name=$1 hash
   shift
   hash=$(cat scripts/debian.sh images/debian.sh "$@" | sha256)
-  echo "stand-in/$name:${hash:0:12}"
+  echo "fallback/$name:${hash:0:12}"
 }
 
-# has_stand_in LINE, of NAME_IMAGE=image
-has_stand_in() { [ -d "$(folder_of "$1")" ]; }
+# has_fallback LINE, of NAME_IMAGE=image
+has_fallback() { [ -d "$(folder_of "$1")" ]; }
 folder_of() {
   local variable=${1%%_IMAGE=*}
   echo "images/$(tr '[:upper:]' '[:lower:]' <<<"$variable")"
 }
 
-# Prints NAME_IMAGE=stand-in for each image that has one.
-stand_ins() {
+# Prints NAME_IMAGE=fallback image for each image that has one.
+fallback_images() {
   local line folder
   for line in $replaceable; do
     folder=$(folder_of "$line")
-    echo "${line%%=*}=$(stand_in "$(basename "$folder")" "$folder"/*)"
+    echo "${line%%=*}=$(fallback_image "$(basename "$folder")" "$folder"/*)"
   done
 }
 
@@ -57,10 +57,10 @@ pull() {
 }
 
 # Side by side: they mostly wait for the package mirror.
-build_stand_ins() {
+build_fallback_images() {
   local debian line image name builds=()
-  debian=$(stand_in debian)
-  for line in $stand_ins; do
+  debian=$(fallback_image debian)
+  for line in $fallback_images; do
     image=${line#*=}
     name=${image#*/}
     if [[ "${builds[*]-} " == *":$image "* ]] || have "$image"; then continue; fi
@@ -83,7 +83,7 @@ each() {
   for line in $2; do "$1" "${line#*=}" || return 1; done
 }
 
-# without TEST: prints NAME_IMAGE= for those without a stand-in for which TEST does not hold.
+# without TEST: prints NAME_IMAGE= for those without a fallback image for which TEST does not hold.
 without() {
   local line
   for line in $irreplaceable; do
@@ -91,12 +91,12 @@ without() {
   done
 }
 
-# use_stand_ins WHY
-use_stand_ins() {
-  stand_ins=$(stand_ins)
-  build_stand_ins
-  say "base images: stand-ins from Debian packages ($1); see docs/no-registry.md" >&2
-  echo "$stand_ins"
+# use_fallback_images WHY
+use_fallback_images() {
+  fallback_images=$(fallback_images)
+  build_fallback_images
+  say "base images: fallback images from Debian packages ($1); see docs/no-registry.md" >&2
+  echo "$fallback_images"
   without have
 }
 
@@ -104,25 +104,25 @@ use_stand_ins() {
 pinned=$(sed -nE 's/^ARG ([A-Z_]+_IMAGE=.+)/\1/p' "$@")
 replaceable='' irreplaceable=''
 for line in $pinned; do
-  if has_stand_in "$line"; then replaceable+="$line "; else irreplaceable+="$line "; fi
+  if has_fallback "$line"; then replaceable+="$line "; else irreplaceable+="$line "; fi
 done
 
 case "${BASE_IMAGES:-auto}" in
   registry)
     each pull "$replaceable" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
-      'check the network and docker login, or allow stand-ins (docs/no-registry.md): BASE_IMAGES=debian'
+      'check the network and docker login, or allow fallback images (docs/no-registry.md): BASE_IMAGES=debian'
     without pull
     ;;
-  debian) use_stand_ins 'BASE_IMAGES=debian' ;;
+  debian) use_fallback_images 'BASE_IMAGES=debian' ;;
   auto)
     if each have "$replaceable"; then
       without pull
-    elif stand_ins=$(stand_ins) && each have "$stand_ins"; then
-      use_stand_ins 'built when no registry answered; BASE_IMAGES=registry asks again'
+    elif fallback_images=$(fallback_images) && each have "$fallback_images"; then
+      use_fallback_images 'built when no registry answered; BASE_IMAGES=registry asks again'
     elif each pull "$replaceable"; then
       without pull
     else
-      use_stand_ins "no registry answers: ${pull_error##*$'\n'}"
+      use_fallback_images "no registry answers: ${pull_error##*$'\n'}"
     fi
     ;;
   *) die "BASE_IMAGES=$BASE_IMAGES is none of auto, registry, debian" 'make up BASE_IMAGES=auto' ;;

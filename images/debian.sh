@@ -5,13 +5,13 @@
 # of its own (a TLS-inspecting proxy), the image has to trust them too.
 build_debian() {
   if ! command -v mmdebstrap >/dev/null; then
-    [ "$(id -u)" = 0 ] || die 'no registry answers, and stand-in images need mmdebstrap' \
+    [ "$(id -u)" = 0 ] || die 'no registry answers, and fallback images need mmdebstrap' \
       'sudo apt-get install mmdebstrap debian-archive-keyring'
     say 'installing mmdebstrap'
     quietly apt-get -qq update
     DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 install -y \
       --no-install-recommends mmdebstrap debian-archive-keyring ||
-      die 'mmdebstrap could not be installed, the words of apt-get are above' 'mend that, then: make up'
+      die 'mmdebstrap could not be installed, the words of apt-get are above' 'fix that, then: make up'
   fi
   say "building $1: Debian $DEBIAN_SUITE, the smallest set of packages"
   local folder mirror

@@ -52,13 +52,13 @@ def base_images_in_use(choice: str) -> dict[str, str]:
 def out_of_reach(service: str, image: str) -> tuple[str, str]:
     """What is said of a service that the others cannot do without, and what to type."""
     return (
-        f"{service} cannot run here: {image} is out of reach and has no stand-in",
-        "docs/no-registry.md; to do without its room, leave it out of WITH=",
+        f"{service} cannot run here: {image} is out of reach and has no fallback image",
+        "docs/no-registry.md; to do without its add-on, leave it out of WITH=",
     )
 
 
 def without_image(environment: dict[str, str]) -> dict[str, str]:
-    """The services whose base image is out of reach and has no stand-in, and that image."""
+    """The services whose base image is out of reach and has no fallback image, and that image."""
     return {
         service: image
         for service, images in compose.base_images().items()

@@ -18,13 +18,13 @@ GENERATED = [
 
 def main() -> None:
     if run("docker", "info").returncode == 0:
-        doctor.require([[doctor.dotenv], [doctor.remembered_rooms], [doctor.configuration]])
+        doctor.require([[doctor.dotenv], [doctor.remembered_addons], [doctor.configuration]])
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
             die(f"docker compose down: {last_words(down)}", "make ps")
         remove_rest()
         remove_images()
-        remove_stand_ins()
+        remove_fallback_images()
     else:
         say("no Docker engine answers: containers, volumes and images were not looked for")
     for name in GENERATED:
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def remove_rest() -> None:
-    """Remove the volumes and networks of rooms that were switched off before."""
+    """Remove the volumes and networks of add-ons that were switched off before."""
     ours = f"label=com.docker.compose.project={compose.config()['name']}"
     for kind in ("volume", "network"):
         for found in run("docker", kind, "ls", "--quiet", "--filter", ours).stdout.split():
@@ -65,10 +65,10 @@ def remove_images() -> None:
     run("docker", "image", "prune", "--force", "--filter", ours)
 
 
-def remove_stand_ins() -> None:
-    """Stand-ins serve every clone on this machine: all stay while one has an image from any."""
+def remove_fallback_images() -> None:
+    """They serve every clone on this machine: all stay while one has an image from any."""
     format_ = "{{.Repository}}:{{.Tag}}"
-    images = run("docker", "images", "--format", format_, "stand-in/*").stdout.split()
+    images = run("docker", "images", "--format", format_, "fallback/*").stdout.split()
     uses = [f"label=org.opencontainers.image.base.name={image}" for image in images]
     if not any(run("docker", "images", "--quiet", "--filter", use).stdout for use in uses):
         for image in images:

@@ -46,7 +46,7 @@ def use(files: list[str]) -> None:
 
 
 def dockerfiles() -> dict[str, Path]:
-    """The Dockerfile of each service, rooms that are switched on included."""
+    """The Dockerfile of each service, add-ons that are switched on included."""
     services = config()["services"].items()
     builds = {name: service["build"] for name, service in services if "build" in service}
     return {name: Path(build["context"], build["dockerfile"]) for name, build in builds.items()}

@@ -2,7 +2,7 @@
 """`make deploy`: from what is committed here to a Swarm that serves it, in the order below.
 
 Ends with 0 only when every task that is wanted runs the new version and is healthy. Otherwise the
-old version serves again by then. Rooms (`make deploy WITH=monitoring`) are judged after the core,
+old version serves again by then. Add-ons (`make deploy WITH=monitoring`) are judged after the core,
 which stays as it is whatever becomes of them.
 """
 
@@ -18,11 +18,11 @@ import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
+import addons
 import build
 import compose
 import doctor
 import limits
-import rooms
 import swarm
 from compose import ROOT, last_words, run
 from messages import die, hear_signals, say, show_log
@@ -31,7 +31,7 @@ STACK_FILE = "docker-stack.yml"
 ENCRYPTED = "docker-stack.encrypted.yml"
 # https://docs.docker.com/reference/cli/docker/image/tag/
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-# What to type when a room that is wanted cannot be had.
+# What to type when an add-on that is wanted cannot be had.
 WITHOUT = "make deploy WITH="
 SELF_SIGNED = "./secrets/self-signed"
 # What goes into the image of nginx beside its folder.
@@ -71,9 +71,9 @@ def prepare() -> tuple[set[str], list[str], dict[str, str], dict[str, str], bool
     images = variables.get("IMAGES") or swarm.stack_name()
     require_names(swarm.stack_name(), images)
     require_key()
-    room_files = choose_rooms()
-    require_limits([STACK_FILE, *room_files], variables)
-    core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *room_files)
+    addon_files = choose_addons()
+    require_limits([STACK_FILE, *addon_files], variables)
+    core, all_ = services_in(STACK_FILE), services_in(STACK_FILE, *addon_files)
     tags = versions(variables, made_of(all_))
     attached = attestations(variables, pushed=has_registry(f"{images}/app"))
     names = {name: f"{images}/{name}:{tag}" for name, tag in tags.items()}
@@ -89,7 +89,7 @@ def prepare() -> tuple[set[str], list[str], dict[str, str], dict[str, str], bool
         **secrets(variables, f"{images}/nginx:{tags['nginx']}"),
     }
     check_nginx(variables)
-    files = [*stack_files(variables), *room_files]
+    files = [*stack_files(variables), *addon_files]
     tags = {service: tag for service, tag in tags.items() if service not in left_out}
     return core, files, variables, tags, has_registry(f"{images}/app")
 
@@ -133,8 +133,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def choose_rooms() -> list[str]:
-    """The stack files of the rooms in WITH; without WITH those that run stay.
+def choose_addons() -> list[str]:
+    """The stack files of the add-ons in WITH; without WITH those that run stay.
 
     What `make up` remembers is another matter.
     """
@@ -142,9 +142,9 @@ def choose_rooms() -> list[str]:
         names = os.environ["WITH"].split()
     else:
         running = swarm.services()
-        names = [name for name, folder in rooms.FOLDERS.items() if folder in running]
-    files = rooms.overlays(names, STACK_FILE, WITHOUT)
-    compose.use(rooms.compose_files(names, WITHOUT))
+        names = [name for name, folder in addons.FOLDERS.items() if folder in running]
+    files = addons.overlays(names, STACK_FILE, WITHOUT)
+    compose.use(addons.compose_files(names, WITHOUT))
     doctor.require([[doctor.programs]])
     places = {name: place(name) for name in names}
     # Another machine cannot be looked at from here.
@@ -155,21 +155,21 @@ def choose_rooms() -> list[str]:
     return files
 
 
-def place(room: str) -> str:
-    """The node on which a room's data stays: the one with its label, or the only one."""
-    listed = run("docker", "node", "ls", "--quiet", "--filter", f"node.label={room}=true")
+def place(addon: str) -> str:
+    """The node on which an add-on's data stays: the one with its label, or the only one."""
+    listed = run("docker", "node", "ls", "--quiet", "--filter", f"node.label={addon}=true")
     labelled = listed.stdout.split()
     if len(labelled) > 1:
         die(
-            f"{len(labelled)} nodes have the label {room}=true, and the room's data stays on one",
-            f"docker node update --label-rm {room} NODE",
+            f"{len(labelled)} nodes have the label {addon}=true, the add-on's data stays on one",
+            f"docker node update --label-rm {addon} NODE",
         )
     nodes = run("docker", "node", "ls", "--quiet").stdout.split()
     if not labelled and len(nodes) > 1:
         this = compose.engine_info()["Name"]
         die(
-            f"none of the {len(nodes)} nodes has the label {room}=true, for the room's data",
-            f"docker node update --label-add {room}=true {this}",
+            f"none of the {len(nodes)} nodes has the label {addon}=true, for the add-on's data",
+            f"docker node update --label-add {addon}=true {this}",
         )
     return [*labelled, *nodes][0]
 
@@ -194,7 +194,7 @@ def services_in(*files: str) -> set[str]:
     named = [f"--file={file}" for file in files]
     answer = run("docker", "compose", *named, "config", "--no-interpolate", "--services")
     if answer.returncode:
-        die(f"{' '.join(files)}: {last_words(answer)}", "mend that")
+        die(f"{' '.join(files)}: {last_words(answer)}", "fix that")
     return set(answer.stdout.split())
 
 
@@ -288,7 +288,7 @@ def provide(
     Where there is a registry, its image is the version, and not what this machine has by that name.
     Gives back the services that have to be left out, because their base image is out of reach.
     """
-    stand_ins_allowed = variables.get("BASE_IMAGES") == "debian"
+    fallback_allowed = variables.get("BASE_IMAGES") == "debian"
     pulled = {service for service, image in images.items() if has_registry(image) and pull(image)}
     absent = {
         service
@@ -300,14 +300,14 @@ def provide(
             say_when_built(images[service])
     if absent:
         doctor.require([[doctor.images]])
-    environment = build.environment("debian" if stand_ins_allowed else "registry") if absent else {}
+    environment = build.environment("debian" if fallback_allowed else "registry") if absent else {}
     left_out = []
     for service, image in images.items():
         if service in absent and not build_image(image, service, environment, attached):
             left_out.append(service)
             continue
-        if not stand_ins_allowed:
-            refuse_stand_in(image)
+        if not fallback_allowed:
+            refuse_fallback_image(image)
         if has_registry(image) and service not in pulled:
             push(image)
     return left_out
@@ -324,12 +324,12 @@ def say_when_built(image: str) -> None:
     say(f"{image} was built on {created[:10]} and is not built again")
 
 
-def refuse_stand_in(image: str) -> None:
+def refuse_fallback_image(image: str) -> None:
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = run("docker", "image", "inspect", "--format", label, image).stdout.strip()
-    if base.startswith("stand-in/"):
+    if base.startswith("fallback/"):
         die(
-            f"{image} is built on the stand-in {base}, which nobody updates",
+            f"{image} is built on the fallback image {base}, which nobody updates",
             "make deploy APP_VERSION=NEW-NAME where a registry of base images is in reach; or,"
             " knowing that: make deploy BASE_IMAGES=debian",
         )
@@ -357,7 +357,7 @@ def build_image(
 ) -> bool:
     """False for a service that may be left out, and has to be (build.without_image)."""
     if base := build.without_image(environment).get(service):
-        say(f"{service} is left out: {base} is out of reach and has no stand-in")
+        say(f"{service} is left out: {base} is out of reach and has no fallback image")
         return False
     say(f"building {image}")
     environment = {**os.environ, **environment, "APP_VERSION": image.rpartition(":")[2]}
@@ -433,7 +433,7 @@ def check_nginx(variables: dict[str, str]) -> None:
     command = ["docker", "compose", f"--file={STACK_FILE}", "config", "--format=json"]
     answer = run(*command, env={**os.environ, **variables})
     if answer.returncode:
-        die(f"{STACK_FILE}: {last_words(answer)}", "mend .env")
+        die(f"{STACK_FILE}: {last_words(answer)}", "fix .env")
     stack = json.loads(answer.stdout)
     nginx = stack["services"]["nginx"]
     settings = [f"--env={name}={value}" for name, value in nginx["environment"].items()]
@@ -450,7 +450,7 @@ def check_nginx(variables: dict[str, str]) -> None:
         run("docker", "rm", "--force", container)
     if answer.returncode:
         show_log(answer.stdout + answer.stderr)
-        die("nginx would not start, its last words are above", "mend that, then: make deploy")
+        die("nginx would not start, its last words are above", "fix that, then: make deploy")
 
 
 def archive(path: str, content: bytes) -> bytes:
@@ -508,20 +508,20 @@ def deploy(
         give_up(failure, core, before, known)
     except KeyboardInterrupt:
         die("not waiting any more; Swarm goes on by itself", "make status, make rollback")
-    if of_rooms := now.keys() - core:
+    if of_addons := now.keys() - core:
         # The core serves whatever becomes of these, which Swarm alone brings back.
         try:
-            swarm.wait(timeout + monitor, 0, known, allowed=set(), of=of_rooms)
+            swarm.wait(timeout + monitor, 0, known, allowed=set(), of=of_addons)
         except swarm.NotServingError as failure:
             swarm.show_last_failure(known)
             die(f"{failure}; {serves} serve all the same", "make status")
-        say(f"beside them run {serving(of_rooms & tags.keys())}")
+        say(f"beside them run {serving(of_addons & tags.keys())}")
 
 
 def stack_files(variables: dict[str, str]) -> list[str]:
     encryption = variables.get("OVERLAY_ENCRYPTION") or "false"
     if encryption not in ("true", "false"):
-        die(f"OVERLAY_ENCRYPTION: {encryption!r} is neither true nor false", "mend .env")
+        die(f"OVERLAY_ENCRYPTION: {encryption!r} is neither true nor false", "fix .env")
     network = f"{swarm.stack_name()}_backend"
     options = run("docker", "network", "inspect", "--format", "{{json .Options}}", network)
     if not options.returncode and ('"encrypted"' in options.stdout) != (encryption == "true"):
@@ -572,7 +572,7 @@ def give_up(
     except swarm.NotServingError as second:
         die(f"{failure}; and the old version did not come back: {second}", "make status")
     serves = serving(core)
-    die(f"{failure}; what served before serves again: {serves}", "mend it, then: make deploy")
+    die(f"{failure}; what served before serves again: {serves}", "fix it, then: make deploy")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Check this machine for what the stack needs: one line a problem, with its mend.
+"""Check this machine for what the stack needs: one line a problem, with its fix.
 
-`make doctor` runs every check, with WITH="…" for those rooms; `make up` runs them before it builds
-anything. Needs only Python's standard library and exits with 1 when a problem would keep the stack
-from running.
+`make doctor` runs every check, with WITH="…" for those add-ons; `make up` runs them before
+it builds anything. Needs only Python's standard library and exits with 1 when a problem would keep
+the stack from running.
 """
 
 import errno
@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import addons
 import build
 import compose
 import limits
-import rooms
 from compose import ROOT, run
 
 HOW_TO_INSTALL = (
     "install Docker: https://docs.docker.com/engine/install/ (or, as root: make engine)"
 )
 
-# Room for the base images and two builds of ours; measured: 1.3 GB with stand-ins.
+# Space for the base images and two builds of ours; measured: 1.3 GB with fallback images.
 NEEDED_DISK_GB = 3
 # Both containers' usual use and a build; their limits are far above it.
 NEEDED_MEMORY_GB = 1
@@ -46,16 +46,16 @@ VARIABLES = {
 
 class Problem(NamedTuple):
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.what} -> {self.mend}"
+        return f"{self.what} -> {self.fix}"
 
 
 def line_ends() -> Iterator[Problem]:
     """Shell scripts and configuration with CRLF fail in containers in ways hard to read."""
     kinds = ("*.sh", "*.envsh", "Dockerfile", "*.template", "*.conf", "*.yml")
-    folders = ("scripts", "images", "nginx", "app", *rooms.FOLDERS.values())
+    folders = ("scripts", "images", "nginx", "app", *addons.FOLDERS.values())
     files = [file for kind in kinds for folder in folders for file in (ROOT / folder).rglob(kind)]
     broken = [file for file in [*ROOT.glob("*.yml"), *files] if b"\r\n" in file.read_bytes()]
     if broken:
@@ -86,8 +86,8 @@ def dotenv() -> Iterator[Problem]:
         )
 
 
-def remembered_rooms() -> Iterator[Problem]:
-    gone = rooms.missing()
+def remembered_addons() -> Iterator[Problem]:
+    gone = addons.missing()
     if gone:
         yield Problem(f".env remembers {', '.join(gone)}, which is gone", "make up WITH=")
 
@@ -133,7 +133,7 @@ def configuration() -> Iterator[Problem]:
     try:
         compose.config()
     except ValueError as error:
-        yield Problem(f"Compose refuses the configuration: {error}", "mend .env or the named file")
+        yield Problem(f"Compose refuses the configuration: {error}", "fix .env or the named file")
 
 
 def unread_settings() -> Iterator[Problem]:
@@ -182,15 +182,15 @@ def settings() -> Iterator[Problem]:
 
 
 def images() -> Iterator[Problem]:
-    """A base image without a stand-in can be had, if the others cannot do without its service.
+    """A base image that has no fallback is reachable, unless its service is optional.
 
-    Said of the first alone, and before what else may be wrong: nobody mends a machine for nothing.
+    Only the first is reported, before other problems: nobody repairs a machine for nothing.
     """
     for service, its in compose.base_images().items():
         for variable, image in its.items():
             # As images/base-images.sh finds it.
-            stand_in = ROOT / "images" / variable.removesuffix("_IMAGE").lower()
-            if not (stand_in.is_dir() or build.is_optional(service) or can_be_had(image)):
+            fallback_image = ROOT / "images" / variable.removesuffix("_IMAGE").lower()
+            if not (fallback_image.is_dir() or build.is_optional(service) or can_be_had(image)):
                 yield Problem(*build.out_of_reach(service, image))
                 return
 
@@ -312,7 +312,7 @@ def disk() -> Iterator[Problem]:
     if gigabytes < needed:
         yield Problem(
             f"{gigabytes:.1f} GB free in {root}, {needed} GB are needed",
-            "docker system prune, or make room",
+            "docker system prune, or make space",
         )
 
 
@@ -332,7 +332,7 @@ def memory() -> Iterator[Problem]:
 
 
 def programs() -> Iterator[Problem]:
-    """What rooms need on this machine (labels of their services)."""
+    """What add-ons need on this machine (labels of their services)."""
     for service, program in needs("program"):
         if not shutil.which(program):
             yield Problem(f"{service} needs {program}", f"apt-get install {program}")
@@ -361,7 +361,7 @@ def needs(what: str) -> Iterator[tuple[str, str]]:
 
 
 def registry() -> Iterator[Problem]:
-    """Only a problem where stand-ins are forbidden: otherwise `make up` builds them."""
+    """Only a problem where fallback images are forbidden: otherwise `make up` builds them."""
     if compose.setting("BASE_IMAGES") != "registry":
         return
     missing = [
@@ -374,13 +374,13 @@ def registry() -> Iterator[Problem]:
     ]
     if missing:
         yield Problem(
-            f"no registry gives {', '.join(missing)}, and BASE_IMAGES=registry allows no stand-in",
+            f"no registry gives {', '.join(missing)}, and BASE_IMAGES=registry allows no fallback",
             "check the network and docker login, or type: make up BASE_IMAGES=auto",
         )
 
 
 # Each group needs the one before it to be without problems.
-BEFORE_ENGINE = [[line_ends, dotenv], [remembered_rooms]]
+BEFORE_ENGINE = [[line_ends, dotenv], [remembered_addons]]
 BEFORE_BUILD = [*BEFORE_ENGINE, [engine, plugins], [configuration], [folder_or_volume, way_out]]
 BEFORE_START = [*BEFORE_BUILD, [settings]]
 GROUPS = [
@@ -414,7 +414,7 @@ def require(groups: list[list]) -> None:
 
 
 def main() -> None:
-    rooms.choose()
+    addons.choose()
     found = problems(verbose=True)
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)

@@ -104,7 +104,7 @@ EOF
 
 apt_get() {
   DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 "$@" ||
-    die "apt-get $1 failed, its words are above" 'mend that, then: make engine'
+    die "apt-get $1 failed, its words are above" 'fix that, then: make engine'
 }
 
 install_engine() {

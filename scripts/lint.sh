@@ -113,6 +113,18 @@ nothing_of_this_machine() {
 # Each requirement goes on in the next line, with its hashes.
 hashes() { ! grep -Hn '^[[:alnum:]].*[^\]$' -- "${requirements[@]}"; }
 
+# Words of this project's own that the field's terms have replaced. A fork's code may need them.
+retired_words() {
+  local file searched=()
+  for file in "${files[@]}"; do
+    case $file in
+      CHANGELOG.md | scripts/lint.sh | app/webapp/*) ;;
+      *) searched+=("$file") ;;
+    esac
+  done
+  ! grep -InwiE 'rooms?|stand-ins?|mend(s|ed|ing)?|anew' -- "${searched[@]}"
+}
+
 parse_json() {
   local file wrong=0
   for file in "${json[@]}"; do
@@ -150,8 +162,9 @@ fi
 check 'JSON' parse_json
 check 'requirements have hashes' hashes
 check 'no Windows line ends' no_windows_line_ends
+check 'no retired words' retired_words
 check 'no registry, no local path' nothing_of_this_machine
 
 if $failed; then
-  die 'lint found what is listed above' 'make format mends the formatting; the rest by hand'
+  die 'lint found what is listed above' 'make format fixes the formatting; the rest by hand'
 fi

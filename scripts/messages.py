@@ -28,9 +28,9 @@ def show_log(text: str) -> None:
         print(f"  | {line}", file=sys.stderr)
 
 
-def die(what: str, mend: str) -> NoReturn:
+def die(what: str, fix: str) -> NoReturn:
     """End with one line that says what is wrong and what to type."""
-    sys.exit(f"error: {what} -> {mend}")
+    sys.exit(f"error: {what} -> {fix}")
 
 
 def hear_signals() -> None:

@@ -3,7 +3,7 @@
 
 say() { printf '%s\n' "$*"; }
 
-# die WHAT MEND: one line that says what is wrong and what to type.
+# die WHAT FIX: one line that says what is wrong and what to type.
 die() {
   printf 'error: %s -> %s\n' "$1" "$2" >&2
   exit 1

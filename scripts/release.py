@@ -29,14 +29,14 @@ READY_WITHIN = 120  # seconds
 def main() -> None:
     hear_signals()
     back = sys.argv[1:] == ["back"]
-    # The way back takes neither a registry nor room on the disk.
+    # The way back takes neither a registry nor space on the disk.
     doctor.require(doctor.BEFORE_START if back else doctor.GROUPS)
     old, nginx = containers(), containers(service="nginx")
     if not old or not nginx:
         die("the stack is not running, so there is nothing to replace", "make up")
     wanted = compose.config()["services"]["app"].get("scale", 1)
     if not wanted:
-        die("APP_REPLICAS=0 leaves nobody to serve", "mend .env")
+        die("APP_REPLICAS=0 leaves nobody to serve", "fix .env")
     require_same_settings(nginx[0])
     # Compose would start again what an interrupted release has left, and count it in.
     run("docker", "compose", "rm", "--force", "app")
@@ -148,7 +148,7 @@ def switch(old: list[str], wanted: int, image: str, old_image: str, back: bool =
         new = [container for container in containers() if container not in old]
         problem = last_words(up) if up.returncode else wait_until_ready(new, image, wanted)
         if problem:
-            die(f"{problem}; the old version serves as before", "mend it, then: make release")
+            die(f"{problem}; the old version serves as before", "fix it, then: make release")
         send_to(new)
         purge()
     except BaseException as error:

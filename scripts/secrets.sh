@@ -40,7 +40,7 @@ key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; }
 key_identifiers='subjectKeyIdentifier=hash
 authorityKeyIdentifier=keyid'
 
-# The logging room's own authority. Its key signs here, and no container has it.
+# The logging add-on's own authority. Its key signs here, and no container has it.
 authority() {
   openssl req -x509 -new -key secrets/logging_ca_key -days 3650 -subj '/CN=Flask in production, logging' \
     -config <(echo "[req]
@@ -66,7 +66,7 @@ $key_identifiers"
     die "openssl made no certificate for $1" 'openssl version; 1.1.1 or newer'
 }
 
-# make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the room is on.
+# make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the add-on is on.
 make_certificates() {
   local name end
   # Its key may be kept elsewhere.

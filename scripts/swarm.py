@@ -145,7 +145,7 @@ def was_rolled_back(service: dict) -> bool:
 def require_no_update(services: dict[str, dict]) -> None:
     """End while one is under way: Swarm would take what is unproven for the version to go back to.
 
-    One that is paused may stay so for ever, and is what a deploy is to mend. One that was forced is
+    One that is paused may stay so for ever, and is what a deploy is to fix. One that was forced is
     of the same version, and a rollback is on its way to the version of before.
     """
     for name, service in services.items():

@@ -13,7 +13,7 @@ pytest --numprocesses=2 tests/unit --cov --cov-report=term-missing:skip-covered
 # Two stacks side by side, because most tests wait for something; a file's tests stay with one of them.
 # Not by --dist=loadgroup, which pytest 9.2 silently keeps from grouping anything:
 # https://github.com/pytest-dev/pytest-xdist/issues/1386
-# The longest come first, so that both end at about the same time. A fork may have deleted rooms.
+# The longest come first, so that both end at about the same time. A fork may have deleted add-ons.
 folders=()
 for folder in tests/prometheus tests/logstash tests/attack tests/stack; do
   if [ -d "$folder" ]; then folders+=("$folder"); fi

@@ -7,24 +7,24 @@ import subprocess
 import sys
 import time
 
+import addons
 import build
 import compose
 import doctor
 import release
-import rooms
 from compose import ROOT, run
 from messages import die, say, show_log
 
 
 def main() -> None:
-    rooms.choose()
+    addons.choose()
     doctor.require(doctor.BEFORE_ENGINE)
     script("scripts/engine.sh", "if-needed")
     doctor.require(doctor.GROUPS)
     environment = build.environment()
     # Not before: a choice that cannot be had leaves everything as it is.
-    rooms.remember()
-    script("scripts/secrets.sh", compose.setting("COMPOSE_FILE") or rooms.CORE)
+    addons.remember()
+    script("scripts/secrets.sh", compose.setting("COMPOSE_FILE") or addons.CORE)
     os.environ.update(environment)
     left_out = build.without_image(environment)
     services = [name for name in compose.config()["services"] if name not in left_out]
@@ -34,7 +34,7 @@ def main() -> None:
     say_where(services)
     # Last, where it is seen: the build may have taken minutes.
     for service, image in left_out.items():
-        say(f"{service} is left out: {image} is out of reach and has no stand-in")
+        say(f"{service} is left out: {image} is out of reach and has no fallback image")
     for problem in doctor.unread_settings():
         say(f"warning: {problem}")
     if "/" not in compose.setting("CERTIFICATES"):
@@ -74,7 +74,7 @@ def start(services: list[str]) -> None:
     check_nginx(recreated)
     check_app({*recreated, *changed})
     for service in changed:
-        say(f"secrets have changed: starting {service} anew")
+        say(f"secrets have changed: restarting {service}")
         run("docker", "compose", "rm", "--stop", "--force", service)
     # A broken container ends it sooner. Elasticsearch and then Kibana take minutes on a small
     # machine.

@@ -36,7 +36,7 @@ if os.environ.get("BASE_IMAGES") != "registry":
         # tests/prometheus/all/test_grafana.py
         "the image of Grafana is out of reach",
         # tests/logstash/test_end_to_end.py
-        "the images of the logging room are out of reach",
+        "the images of the logging add-on are out of reach",
     }
 
 

@@ -1,4 +1,4 @@
-"""Compose's files and Swarm's, read side by side: those of the core, and those of rooms."""
+"""Compose's files and Swarm's, read side by side: those of the core, and those of add-ons."""
 
 import re
 

@@ -265,7 +265,7 @@ def base_image(stack: Clone, service: str) -> str:
 
 
 def stands_in(stack: Clone) -> bool:
-    return base_image(stack, "app").startswith("stand-in/")
+    return base_image(stack, "app").startswith("fallback/")
 
 
 @contextmanager

@@ -30,14 +30,14 @@ def whole(receiver, connection):
 
 
 def unread(receiver, connection):
-    receiver.mended.wait()
+    receiver.fixed.wait()
     yield from whole(receiver, connection)
 
 
 def slow(receiver, connection):
     while data := connection.recv(4096):
         yield data
-        if not receiver.mended.is_set():
+        if not receiver.fixed.is_set():
             time.sleep(0.02)
 
 
@@ -61,13 +61,13 @@ def vanishing(receiver, connection):
         return
     yield connection.recv(2000)
     black_hole(connection)
-    receiver.mended.wait()
+    receiver.fixed.wait()
 
 
 class Receiver:
     def __init__(self, behaviour=whole, port=0, tls=None, entries=None, address="127.0.0.1"):
         self.behaviour, self.tls = behaviour, tls
-        self.mended = threading.Event()
+        self.fixed = threading.Event()
         self.entries = [] if entries is None else entries
         self.connections = 0
         self.open, self.threads = set(), []
@@ -110,7 +110,7 @@ class Receiver:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 socket.socket.shutdown(connection, socket.SHUT_RD)  # wakes recv()
-        self.mended.set()
+        self.fixed.set()
         # Each closes its own, or it might write to what has the number of its file by then.
         for thread in self.threads:
             thread.join(5)

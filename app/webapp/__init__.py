@@ -47,7 +47,7 @@ def create_app(overrides=None):
     hosts.init_app(app)
     request_id.init_app(app)
 
-    # Flask works these out anew for each request, in which they take a tenth of the CPU time.
+    # Flask works these out again for each request, in which they take a tenth of the CPU time.
     app.ensure_sync = lru_cache(app.ensure_sync)
     app.session_interface = sessions = SecureCookieSessionInterface()
     sessions.get_signing_serializer = lru_cache(sessions.get_signing_serializer)

@@ -220,7 +220,7 @@ def load(environ):
         "X_ACCEL_REDIRECT": read.choice("X_ACCEL_REDIRECT", ("off", "on"), "off") == "on",
         "WEB_CONCURRENCY": read.number("WEB_CONCURRENCY", None, 1, 1024),
         "WEB_THREADS": read.number("WEB_THREADS", 4, 1, 1024),
-        "ROOMS": rooms(environ),
+        "ADDONS": addons(environ),
         "SECRET_KEY": key or secrets.token_hex(32),
         "SECRET_KEY_FALLBACKS": fallbacks,
         "TRUSTED_HOSTS": read.hosts("SERVER_NAME") or None,
@@ -243,12 +243,12 @@ def load(environ):
     return settings
 
 
-def rooms(environ):
-    """The optional rooms switched on, from ROOM_<NAME> variables: sorted lower-case names."""
+def addons(environ):
+    """The optional add-ons switched on, from ADDON_<NAME> variables: sorted lower-case names."""
     return sorted(
-        name.removeprefix("ROOM_").lower()
+        name.removeprefix("ADDON_").lower()
         for name, value in environ.items()
-        if name.startswith("ROOM_") and value.strip().lower() not in ("", "off", "0")
+        if name.startswith("ADDON_") and value.strip().lower() not in ("", "off", "0")
     )
 
 

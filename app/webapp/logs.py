@@ -299,7 +299,7 @@ def locked(fd):
 
 
 class Printed(io.TextIOBase):
-    """A stand-in for sys.stdout and sys.stderr that logs each line printed."""
+    """In place of sys.stdout and sys.stderr that logs each line printed."""
 
     def __init__(self, logger, level):
         self.logger = logger

@@ -33,7 +33,7 @@ def this_request():
         "worker": os.getpid(),
         "version": config["APP_VERSION"],
         "environment": config["APP_ENV"],
-        "rooms": config["ROOMS"],
+        "addons": config["ADDONS"],
     }
     return answer, {"Cache-Control": "no-store"}
 

@@ -37,8 +37,8 @@ BOUNDARY = "a-line-that-is-in-no-object"
 started = time.monotonic()
 
 
-def die(what, mend, status=1):
-    print(f"error: {' '.join(what.split())} -> {mend}", file=sys.stderr)
+def die(what, fix, status=1):
+    print(f"error: {' '.join(what.split())} -> {fix}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -124,7 +124,7 @@ def ask(url, method, path, body, content_type="application/json"):
                     )
             # 409: the same set-up, run twice at once.
             elif status not in (409, 429) and status < 500:
-                die(f"{service}, {method} {path}: {problem}", "mend the file in logstash/setup")
+                die(f"{service}, {method} {path}: {problem}", "fix the file in logstash/setup")
         if time.monotonic() + pause > started + TIMEOUT:
             die(
                 f"{service} at {url} did not answer {method} {path} in {TIMEOUT:g} s: {problem}",

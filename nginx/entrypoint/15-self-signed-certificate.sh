@@ -13,7 +13,7 @@ maker='Flask in production, self-signed'
 # Browsers refuse more than 398 days.
 days=365
 
-# die WHAT MEND: one line that says what is wrong and what to type.
+# die WHAT FIX: one line that says what is wrong and what to type.
 die() {
   printf 'error: %s -> %s\n' "$1" "$2" >&2
   exit 1

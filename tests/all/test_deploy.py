@@ -88,11 +88,11 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
 
 
 def test_a_disk_full_of_logs_stops_nothing(site, machine):
-    """Requests and health go on; with room again, lines are written again."""
+    """Requests and health go on; with space again, lines are written again."""
     node, tasks = f"{machine.name}-node1", site.ids("app") | site.ids("nginx")
 
     def full() -> bool:
-        """What ended before may still be removed, and leave room."""
+        """What ended before may still be removed, and leave space."""
         docker("exec", node, "sh", "-c", f"cat /dev/zero >>{LOGS}/filler 2>/dev/null", check=False)
         return docker("exec", node, "df", "--output=avail", LOGS).split()[-1] == "0"
 
@@ -160,17 +160,17 @@ def test_nginx_is_not_stopped_for_one_that_would_not_start(site):
     assert site.ids("nginx") == before
 
 
-def test_stand_ins_are_refused_unless_asked_for(site, stack):
+def test_fallback_images_are_refused_unless_asked_for(site, stack):
     if not stands_in(stack):
         pytest.skip("the base images come from a registry")
     said = refused(site, BASE_IMAGES="auto")
-    assert "is built on the stand-in stand-in/python" in said
+    assert "is built on the fallback image fallback/python" in said
     assert "make deploy APP_VERSION=NEW-NAME where a registry " in said
     assert "make deploy BASE_IMAGES=debian" in said
 
 
-def test_a_room_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
-    """With files of the test's own, in a folder that a room of that name would have."""
+def test_a_addon_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
+    """With files of the test's own, in a folder that an add-on of that name would have."""
     folder = site.folder / "logstash"
     folder.mkdir(exist_ok=True)
     image = "localhost:1/nowhere:1.0"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what shipping log lines costs, in one run, alternating: `make bench WHAT=shipping`.
 
-Side by side: without, with the logging room's (over TLS), and the usual way (plain.py). Requests a
+Side by side: without, with the logging add-on (over TLS), and the usual way (plain.py). Requests a
 second, and for each state that Logstash can be in, the 99th percentile of two fast clients.
 
 ROUNDS (5) and SECONDS (8) as in compare.py; STATE="does not read" for one of the states alone.
@@ -25,7 +25,7 @@ from shipped import FORWARDERS, Shipped
 
 HERE = Path(__file__).resolve().parent
 STATE = os.environ.get("STATE")
-OFF, ROOM, PLAIN = "no shipping", "this project's logging room", "a plain handler"
+OFF, ADDON, PLAIN = "no shipping", "this project's logging add-on", "a plain handler"
 
 
 def read(receiver, connection):
@@ -39,7 +39,7 @@ def unanswering(receiver, connection):
     """Half-open: the other side's kernel has gone."""
     connection.recv(1)
     receivers.black_hole(connection)
-    receiver.mended.wait()
+    receiver.fixed.wait()
     yield from ()
 
 
@@ -103,8 +103,8 @@ def shipping(ours: Ours, with_tls: bool, services: dict) -> Shipped:
         override["services"][name] = before | added["services"][name] | service
     file.write_text(yaml.safe_dump(override))
     if FORWARDERS[0] in services:
-        room = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
-        ours.write_settings(COMPOSE_FILE=room)
+        addon = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
+        ours.write_settings(COMPOSE_FILE=addon)
         ours.run("docker", "compose", "build", FORWARDERS[0], **environment)
     ours.compose("up", "--detach", "--no-build", "--wait", "nginx", "app", *services)
     ours.compose("exec", "--no-TTY", "nginx", "upstream")
@@ -115,13 +115,13 @@ def main() -> None:
     folder = tempfile.TemporaryDirectory()
     candidates = {
         name: Ours(Path(folder.name) / str(number))
-        for number, name in enumerate((OFF, ROOM, PLAIN))
+        for number, name in enumerate((OFF, ADDON, PLAIN))
     }
     try:
         for candidate in candidates.values():
             candidate.make("up")
         plain = {"volumes": [f"{HERE}/plain.py:/app/wsgi.py:ro"]}
-        room = shipping(candidates[ROOM], True, {name: {} for name in FORWARDERS})
+        addon = shipping(candidates[ADDON], True, {name: {} for name in FORWARDERS})
         usual = shipping(candidates[PLAIN], False, {"app": plain})
         with candidates[OFF].image(wrk.IMAGE) as image:
 
@@ -133,7 +133,7 @@ def main() -> None:
                 )
 
             if not STATE:
-                with receiving(room), receiving(usual):
+                with receiving(addon), receiving(usual):
                     rates = {name: [] for name in candidates}
                     for _ in range(ROUNDS):
                         for name, values in rates.items():
@@ -141,7 +141,7 @@ def main() -> None:
                     table("Logstash reads", "requests/s", rates)
             for state, bring_about in STATES.items():
                 if STATE in (None, state):
-                    with bring_about(room), bring_about(usual):
+                    with bring_about(addon), bring_about(usual):
                         compare(f"p99 when Logstash {state}", load)
     finally:
         for candidate in candidates.values():
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def compare(title: str, load) -> None:
-    times = {name: [] for name in (OFF, ROOM, PLAIN)}
+    times = {name: [] for name in (OFF, ADDON, PLAIN)}
     for _ in range(ROUNDS):
         for name, values in times.items():
             values.append(load(name, 2)[1] * 1000)

@@ -1,4 +1,4 @@
-"""The core as the logging room has it. Logstash's image is out of reach of machines without a
+"""The core as the logging add-on has it. Logstash's image is out of reach of machines without a
 registry: in its place is a receiver on this machine.
 """
 
@@ -7,7 +7,7 @@ import yaml
 from clone import ROOT
 from shipped import FORWARDERS, Shipped
 
-# A fork that does not want the room deletes its folder.
+# A fork that does not want the add-on deletes its folder.
 collect_ignore_glob = [] if (ROOT / "logstash").exists() else ["test_*.py"]
 
 SERVICES = ("app", "nginx", *FORWARDERS)
@@ -15,7 +15,7 @@ SERVICES = ("app", "nginx", *FORWARDERS)
 
 @pytest.fixture(scope="module")
 def shipped(stack):
-    """The room but for what has no image here, and nobody listening yet."""
+    """The add-on but for what has no image here, and nobody listening yet."""
     files = "docker-compose.yml:logstash/docker-compose.yml:docker-compose.override.yml"
     override = stack.folder / "docker-compose.override.yml"
     environment = stack.build_environment()

@@ -1,4 +1,4 @@
-"""The whole logging room, where its images can be had: lines in, hits out."""
+"""The whole logging add-on, where its images can be had: lines in, hits out."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from clone import Clone, free_ports, leftovers, wait_until
 STREAM = "logs-flask-default"
 
 
-class Room:
+class Addon:
     def __init__(self, stack: Clone, kibana: str):
         self.stack, self.kibana = stack, kibana
 
@@ -83,7 +83,7 @@ def line(event_id: str, **fields) -> str:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory):
+def addon(tmp_path_factory):
     (kibana,) = free_ports(1)
     stack = Clone(tmp_path_factory.mktemp("clone"), APP_ENV="testing", KIBANA_PORT=str(kibana))
     services = {
@@ -98,105 +98,107 @@ def room(tmp_path_factory):
         if answer.returncode and "out of reach" in answer.stderr:
             # The add-on is not on, so its services are unknown.
             file.unlink()
-            pytest.skip("the images of the logging room are out of reach")
+            pytest.skip("the images of the logging add-on are out of reach")
         assert answer.returncode == 0, answer.stdout + answer.stderr
-        yield Room(stack, f"http://127.0.0.1:{kibana}")
+        yield Addon(stack, f"http://127.0.0.1:{kibana}")
     finally:
         stack.remove()
     assert leftovers(stack.name) == []
 
 
-def test_one_line_in_is_one_hit_out(room):
-    room.send(line(one := unique(), labels={"a": {"b": 1}}))
-    (hit,) = room.found("event.id", one)
+def test_one_line_in_is_one_hit_out(addon):
+    addon.send(line(one := unique(), labels={"a": {"b": 1}}))
+    (hit,) = addon.found("event.id", one)
     assert hit["_id"] == one
     assert hit["_source"]["message"] == "a line"
     assert hit["_source"]["labels"] == {"a": {"b": 1}}
 
 
-def test_a_request_is_found_by_its_id_in_every_service(room):
-    with room.stack.client() as client:
+def test_a_request_is_found_by_its_id_in_every_service(addon):
+    with addon.stack.client() as client:
         request = client.get("/").headers["X-Request-ID"]
 
     def datasets() -> set[str]:
-        return {hit["_source"]["event"]["dataset"] for hit in room.hits("http.request.id", request)}
+        return {
+            hit["_source"]["event"]["dataset"] for hit in addon.hits("http.request.id", request)
+        }
 
     wait_until(lambda: datasets() == {"nginx.access"}, 60, "the access line")
     (edge,) = (
         hit["_source"]
-        for hit in room.hits("http.request.id", request)
+        for hit in addon.hits("http.request.id", request)
         if hit["_source"]["service"]["name"] == "nginx"
     )
     assert '""' not in json.dumps(edge)
     assert "query" not in edge["url"]
-    assert room.hits("client.ip", "0.0.0.0/0") + room.hits("client.ip", "::/0")
+    assert addon.hits("client.ip", "0.0.0.0/0") + addon.hits("client.ip", "::/0")
 
 
-def test_what_is_no_json_is_kept(room):
+def test_what_is_no_json_is_kept(addon):
     text = f"no JSON {unique()}"
-    room.send_and_wait(text, text)
+    addon.send_and_wait(text, text)
     hits = [
-        hit for hit in room.hits("event.dataset", "unparsed") if hit["_source"]["message"] == text
+        hit for hit in addon.hits("event.dataset", "unparsed") if hit["_source"]["message"] == text
     ]
     assert len(hits) == 1
     assert hits[0]["_source"]["event"]["id"] == hits[0]["_id"]
 
 
-def test_a_line_that_elasticsearch_refuses_is_kept_and_holds_nobody_up(room):
-    room.send_and_wait(line(refused := unique(), http="no object"))
-    assert room.hits("event.id", refused) == []
-    assert len(room.hits("document.id", refused, f"{STREAM}::failures")) == 1
+def test_a_line_that_elasticsearch_refuses_is_kept_and_holds_nobody_up(addon):
+    addon.send_and_wait(line(refused := unique(), http="no object"))
+    assert addon.hits("event.id", refused) == []
+    assert len(addon.hits("document.id", refused, f"{STREAM}::failures")) == 1
 
 
-def test_a_line_that_is_sent_again_is_there_once(room):
-    room.send_and_wait(line(again := unique()))
-    room.send_and_wait(line(again))
-    assert len(room.hits("event.id", again)) == 1
+def test_a_line_that_is_sent_again_is_there_once(addon):
+    addon.send_and_wait(line(again := unique()))
+    addon.send_and_wait(line(again))
+    assert len(addon.hits("event.id", again)) == 1
 
 
-def test_a_replayed_line_is_there_once_also_in_a_later_index(room):
+def test_a_replayed_line_is_there_once_also_in_a_later_index(addon):
     known, new = unique(), unique()
-    room.send_and_wait(line(known))
-    assert room.ask("POST", f"/{STREAM}/_rollover").json()["rolled_over"]
-    room.send_and_wait(line(known, tags=["replay"]), line(new, tags=["replay"]))
-    assert len(room.hits("event.id", known)) == 1
-    assert len(room.hits("event.id", new)) == 1
+    addon.send_and_wait(line(known))
+    assert addon.ask("POST", f"/{STREAM}/_rollover").json()["rolled_over"]
+    addon.send_and_wait(line(known, tags=["replay"]), line(new, tags=["replay"]))
+    assert len(addon.hits("event.id", known)) == 1
+    assert len(addon.hits("event.id", new)) == 1
 
 
-def test_retention_is_attached(room):
-    (stream,) = room.ask("GET", f"/_data_stream/{STREAM}").json()["data_streams"]
+def test_retention_is_attached(addon):
+    (stream,) = addon.ask("GET", f"/_data_stream/{STREAM}").json()["data_streams"]
     assert (stream["template"], stream["ilm_policy"]) == ("logs-flask", "logs-flask")
     assert stream["status"] == "GREEN"
-    explained = room.ask("GET", f"/{STREAM}/_ilm/explain").json()["indices"]
+    explained = addon.ask("GET", f"/{STREAM}/_ilm/explain").json()["indices"]
     assert {index["policy"] for index in explained.values()} == {"logs-flask"}
-    policy = room.ask("GET", "/_ilm/policy/logs-flask").json()["logs-flask"]["policy"]
+    policy = addon.ask("GET", "/_ilm/policy/logs-flask").json()["logs-flask"]["policy"]
     assert policy["phases"]["delete"]["min_age"] == "30d"
 
 
-def test_nobody_gets_in_with_a_wrong_password(room):
+def test_nobody_gets_in_with_a_wrong_password(addon):
     for user in ("elastic", "logstash_writer", "kibana_system"):
-        assert room.ask("GET", "/", auth=(user, "wrong")).status_code == 401
-    assert httpx.get(f"{room.kibana}/api/data_views").status_code == 401
+        assert addon.ask("GET", "/", auth=(user, "wrong")).status_code == 401
+    assert httpx.get(f"{addon.kibana}/api/data_views").status_code == 401
 
 
-def test_logstash_can_neither_delete_nor_read_elsewhere(room):
-    writer = ("logstash_writer", room.secret("logstash_password"))
-    assert room.ask("GET", "/", auth=writer).status_code == 200
+def test_logstash_can_neither_delete_nor_read_elsewhere(addon):
+    writer = ("logstash_writer", addon.secret("logstash_password"))
+    assert addon.ask("GET", "/", auth=writer).status_code == 200
     for method, path in (
         ("DELETE", f"/_data_stream/{STREAM}"),
         ("PUT", "/logs-other-default"),
         ("GET", "/.kibana/_search"),
         ("GET", "/_security/user"),
     ):
-        assert room.ask(method, path, auth=writer).status_code == 403, path
+        assert addon.ask(method, path, auth=writer).status_code == 403, path
 
 
-def test_kibana_has_the_data_view_and_the_search(room):
-    options = {"auth": ("elastic", room.secret("elastic_password"))}
-    view = httpx.get(f"{room.kibana}/api/data_views/data_view/logs-flask", **options).json()
+def test_kibana_has_the_data_view_and_the_search(addon):
+    options = {"auth": ("elastic", addon.secret("elastic_password"))}
+    view = httpx.get(f"{addon.kibana}/api/data_views/data_view/logs-flask", **options).json()
     assert "http.request.id" in view["data_view"]["fieldFormats"]
     found = httpx.post(
-        f"{room.kibana}/api/saved_objects/_export",
+        f"{addon.kibana}/api/saved_objects/_export",
         json={"objects": [{"type": "search", "id": "logs-flask"}]},
         headers={"kbn-xsrf": "true"},
         **options,
@@ -205,24 +207,24 @@ def test_kibana_has_the_data_view_and_the_search(room):
     assert "http.request.id" in found.text
 
 
-def test_to_set_up_again_changes_nothing(room):
+def test_to_set_up_again_changes_nothing(addon):
     def template() -> dict:
-        (found,) = room.ask("GET", "/_index_template/logs-flask").json()["index_templates"]
+        (found,) = addon.ask("GET", "/_index_template/logs-flask").json()["index_templates"]
         return found["index_template"]["template"]
 
     before = template()
-    room.stack.compose("run", "--rm", "--no-deps", "elasticsearch-setup")
+    addon.stack.compose("run", "--rm", "--no-deps", "elasticsearch-setup")
     assert template() == before
 
 
-def test_nothing_is_missing_after_elasticsearch_was_away(room):
+def test_nothing_is_missing_after_elasticsearch_was_away(addon):
     """Stopped and started while lines come."""
     run, sent, stop = unique(), [], threading.Event()
 
     def load() -> None:
         while not stop.is_set():
             batch = [f"{run}-{number}" for number in range(len(sent), len(sent) + 50)]
-            room.send(*(line(one, service={"name": run}) for one in batch))
+            addon.send(*(line(one, service={"name": run}) for one in batch))
             sent.extend(batch)
 
     sender = threading.Thread(target=load)
@@ -231,18 +233,18 @@ def test_nothing_is_missing_after_elasticsearch_was_away(room):
         for number in (500, 1000, 1500):
             wait_until(lambda: len(sent) >= number, 60, f"{number} lines")  # noqa: B023
             if number == 500:
-                room.stack.compose("stop", "elasticsearch")
+                addon.stack.compose("stop", "elasticsearch")
             if number == 1000:
-                room.stack.compose("start", "elasticsearch")
+                addon.stack.compose("start", "elasticsearch")
     finally:
         stop.set()
         sender.join()
 
     def count() -> int:
-        room.ask("POST", f"/{STREAM}/_refresh")
+        addon.ask("POST", f"/{STREAM}/_refresh")
         body = {"query": {"term": {"service.name": run}}}
-        return room.ask("POST", f"/{STREAM}/_count", json=body).json().get("count", 0)
+        return addon.ask("POST", f"/{STREAM}/_count", json=body).json().get("count", 0)
 
-    wait_until(lambda: room.stack.is_healthy("elasticsearch"), 120, "Elasticsearch")
+    wait_until(lambda: addon.stack.is_healthy("elasticsearch"), 120, "Elasticsearch")
     wait_until(lambda: count() >= len(sent), 120, f"{len(sent)} lines")
     assert count() == len(sent)

@@ -254,11 +254,11 @@ def test_a_receiver_that_is_killed_again_and_again(writer, receive, forward, mon
         time.sleep(0.1)
         receiver.kill()
         receiver = receive(receivers.slow, receiver.port, entries=receiver.entries)
-    receiver.mended.set()
+    receiver.fixed.set()
     wait_for(receiver, ids(0, 5000), 30)
 
 
-def test_without_room_the_oldest_are_given_up(writer, receive, forward, monkeypatch):
+def test_without_space_the_oldest_are_given_up(writer, receive, forward, monkeypatch):
     before = dropped()
     one = forward(free_port())
     os.write(writer.info, lines(0, 1000))
@@ -277,7 +277,7 @@ def test_files_are_emptied_while_a_broken_connection_is_made_again(
     """Lines of it wait to be sent again, and others may have to be given up meanwhile."""
 
     def deaf(receiver, connection):
-        receiver.mended.wait()
+        receiver.fixed.wait()
         yield from ()
 
     receiver = receive(deaf)
@@ -414,7 +414,7 @@ def test_a_line_written_during_the_first_look_is_found(writer, folder, monkeypat
     assert tail.lines == 1
 
 
-def test_what_is_given_up_takes_no_room(writer, folder):
+def test_what_is_given_up_takes_no_space(writer, folder):
     """Though it ends within pages, again and again."""
     os.write(writer.info, lines(0, 20_000))
     tail = files.Tail(folder / "info.log", "info")
@@ -467,7 +467,7 @@ def test_every_line_arrives(writer, receive, forward, behaviour, request, monkey
         os.write(writer.info, lines(begin, begin + 500))
         time.sleep(0.05)
     if behaviour in ("unread", "slow"):
-        receiver.mended.set()
+        receiver.fixed.set()
     wait_for(receiver, ids(0, 5000), 30)
     if behaviour == "whole":
         assert len(receiver.ids) == 5000
@@ -502,7 +502,7 @@ def test_a_peer_that_vanishes_after_it_has_taken_all(writer, receive, forward, b
             return
         time.sleep(2 * sender.LASTS)
         black_hole(connection)
-        receiver.mended.wait()
+        receiver.fixed.wait()
 
     receiver = receive(take_all)
     forward(receiver.port)
@@ -541,7 +541,7 @@ def test_errors_are_sent_first_and_dropped_last(writer, receive, forward, monkey
     os.write(writer.info, lines(0, 1000))
     os.write(writer.error, lines(1000, 1100))
     wait_until(lambda: len(one.lines) == 1100, 10, "lines that wait")
-    # Room for the errors alone.
+    # Space for the errors alone.
     info = one.lines.tails[1]
     monkeypatch.setattr(files, "RESERVE", 2)
     wait_until(lambda: not info.lines, 10, "no line of information")

@@ -94,7 +94,7 @@ def application_lines():
         def emit(self, record):
             records.append(record)
 
-    logger = logging.getLogger("room")
+    logger = logging.getLogger("add-on")
     logger.addHandler(Keep())
     logger.propagate = False
     logger.setLevel(logging.DEBUG)

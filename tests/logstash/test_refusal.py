@@ -1,11 +1,11 @@
-"""Where the room's images cannot be had, one line says so, and what runs stays as it is."""
+"""Where the add-on's images cannot be had, one line says so, and what runs stays as it is."""
 
 import re
 
 import pytest
 from clone import ROOT
 
-# Each with what the other rooms have, too.
+# Each with what the other add-ons have, too.
 CHOICES = ["logging", *(["monitoring logging"] if (ROOT / "prometheus").exists() else [])]
 
 

@@ -46,7 +46,7 @@ def handshake(clone: Clone, server: ssl.SSLContext, name: str) -> dict:
                 other.do_handshake()
 
 
-def test_all_that_the_room_names_are_made_and_readable_in_the_containers(clone):
+def test_all_that_the_addon_names_are_made_and_readable_in_the_containers(clone):
     for secret in SECRETS.values():
         file = clone.folder / secret["file"]
         assert file.stat().st_mode & 0o777 == 0o644

@@ -384,7 +384,7 @@ def test_what_will_never_be_taken(set_up, elasticsearch):
     assert (status, len(done)) == (1, 1)
     assert errors == [
         "error: Elasticsearch, PUT /_index_template/logs-flask: 400 unknown setting"
-        " [index.lifecycle.nam] -> mend the file in logstash/setup"
+        " [index.lifecycle.nam] -> fix the file in logstash/setup"
     ]
 
 

@@ -21,12 +21,12 @@ class Cause:
 
 
 @contextmanager
-def stopped(room, service: str) -> Iterator[None]:
-    room.stack.compose("stop", service)
+def stopped(addon, service: str) -> Iterator[None]:
+    addon.stack.compose("stop", service)
     try:
         yield
     finally:
-        room.stack.start(service)
+        addon.stack.start(service)
 
 
 @contextmanager
@@ -44,12 +44,12 @@ def meanwhile(work: Callable[[threading.Event], None], number: int = 1) -> Itera
             thread.join()
 
 
-def asking(room, path: str, clients: int, method: str = "GET"):
+def asking(addon, path: str, clients: int, method: str = "GET"):
     """As many clients, each asking again as soon as it has its answer."""
-    tls = room.stack.tls()
+    tls = addon.stack.tls()
 
     def ask(stop: threading.Event) -> None:
-        with httpx.Client(base_url=room.stack.url, verify=tls, timeout=40) as client:
+        with httpx.Client(base_url=addon.stack.url, verify=tls, timeout=40) as client:
             while not stop.is_set():
                 with suppress(httpx.HTTPError):
                     client.request(method, path)
@@ -58,34 +58,34 @@ def asking(room, path: str, clients: int, method: str = "GET"):
 
 
 @contextmanager
-def draining(room) -> Iterator[None]:
-    room.stack.execute("app", "touch", "/tmp/draining")  # noqa: S108 (in the container)
+def draining(addon) -> Iterator[None]:
+    addon.stack.execute("app", "touch", "/tmp/draining")  # noqa: S108 (in the container)
     try:
         yield
     finally:
-        room.stack.execute("app", "rm", "/tmp/draining")  # noqa: S108
+        addon.stack.execute("app", "rm", "/tmp/draining")  # noqa: S108
 
 
-def dying_workers(room):
+def dying_workers(addon):
     """A worker is killed whenever the one killed before has a successor."""
 
     def kill(stop: threading.Event) -> None:
         while not stop.is_set():
-            children = room.stack.children("app")
+            children = addon.stack.children("app")
             if len(children) == 2:
                 script = f"import os; os.kill({children[0]}, 9)"
-                room.stack.execute("app", "python", "-c", script, check=False)
+                addon.stack.execute("app", "python", "-c", script, check=False)
 
     return meanwhile(kill)
 
 
 @contextmanager
-def scaled(room, number: int) -> Iterator[None]:
+def scaled(addon, number: int) -> Iterator[None]:
     """One after the other, so that each starts soon."""
 
     def scale(to: int) -> None:
         command = ("up", "--detach", "--no-build", "--no-recreate", "--wait")
-        room.stack.compose(*command, "--scale", f"app={to}", "app")
+        addon.stack.compose(*command, "--scale", f"app={to}", "app")
 
     try:
         for to in range(2, number + 1):
@@ -96,41 +96,41 @@ def scaled(room, number: int) -> Iterator[None]:
 
 
 @contextmanager
-def held_connections(room, number: int) -> Iterator[None]:
+def held_connections(addon, number: int) -> Iterator[None]:
     """Uploads from one address that never end. The application knows nothing of them."""
-    tls = room.stack.tls()
+    tls = addon.stack.tls()
     upload = b"POST /diagnostics/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
     def trickle(stop: threading.Event) -> None:
-        with raw.connect(room.stack, tls) as connection:
+        with raw.connect(addon.stack, tls) as connection:
             connection.sendall(upload)
             while not stop.wait(1):
                 connection.sendall(b"x")
 
-    with meanwhile(trickle, number), asking(room, "/diagnostics/hello", 1):
+    with meanwhile(trickle, number), asking(addon, "/diagnostics/hello", 1):
         yield
 
 
 @contextmanager
-def nonsense(room) -> Iterator[None]:
+def nonsense(addon) -> Iterator[None]:
     """What is no HTTP that nginx knows, more of it than of anything else. No alert even waits."""
 
     def send(stop: threading.Event) -> None:
         while not stop.is_set():
-            raw.exchange(raw.handshake(room.stack), b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n")
+            raw.exchange(raw.handshake(addon.stack), b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n")
 
     share = 'sum(rate(nginx_http_requests_total{status="505"}[10s]))'
     share += " / sum(rate(nginx_http_requests_total[10s]))"
     with meanwhile(send):
-        wait_until(lambda: (room.value(share) or 0) > 0.9, 30, "nonsense to be counted")
-        seen = room.value("vector(time())")
-        wait_until(lambda: room.value("vector(time())") > seen + 3, 10, "the rules to see it")
-        assert room.query('ALERTS{alertname!="Watchdog"}') == []
+        wait_until(lambda: (addon.value(share) or 0) > 0.9, 30, "nonsense to be counted")
+        seen = addon.value("vector(time())")
+        wait_until(lambda: addon.value("vector(time())") > seen + 3, 10, "the rules to see it")
+        assert addon.query('ALERTS{alertname!="Watchdog"}') == []
         yield
 
 
 @contextmanager
-def holding_memory(room) -> Iterator[None]:
+def holding_memory(addon) -> Iterator[None]:
     """A process in the application's container holds most of what is free below the limit."""
     script = """
 import sys
@@ -142,7 +142,7 @@ while (usage := memory.usage())[0] < 0.93 * usage[1]:
 print("holding", flush=True)
 sys.stdin.read()
 """
-    (container,) = room.stack.containers("app")
+    (container,) = addon.stack.containers("app")
     command = ("docker", "exec", "--interactive", container, "python", "-c", script)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
@@ -155,8 +155,8 @@ FOLDER = "/etc/nginx/certificates"
 
 
 @contextmanager
-def certificate_for(room, days: int) -> Iterator[None]:
-    stack = room.stack
+def certificate_for(addon, days: int) -> Iterator[None]:
+    stack = addon.stack
     before = stack.execute("nginx", "cat", f"{FOLDER}/fullchain.pem")
 
     def put(make: str) -> None:
@@ -176,30 +176,30 @@ def certificate_for(room, days: int) -> Iterator[None]:
 
 
 @contextmanager
-def wrong_rule(room) -> Iterator[None]:
+def wrong_rule(addon) -> Iterator[None]:
     """One that joins series of which several have the same labels."""
     rule = "groups: [{name: wrong, rules: [{record: wrong, expr: up + on () up}]}]"
     file = "/tmp/wrong.yml"  # noqa: S108 (in the container)
-    room.stack.execute("prometheus", "sh", "-c", f"echo '{rule}' > {file}")
-    room.stack.compose("kill", "--signal", "HUP", "prometheus")
+    addon.stack.execute("prometheus", "sh", "-c", f"echo '{rule}' > {file}")
+    addon.stack.compose("kill", "--signal", "HUP", "prometheus")
     try:
         yield
     finally:
-        room.stack.execute("prometheus", "rm", file)
-        room.stack.compose("kill", "--signal", "HUP", "prometheus")
+        addon.stack.execute("prometheus", "rm", file)
+        addon.stack.compose("kill", "--signal", "HUP", "prometheus")
 
 
 @contextmanager
-def deaf_receiver(room) -> Iterator[None]:
-    room.receiver.status = 500
+def deaf_receiver(addon) -> Iterator[None]:
+    addon.receiver.status = 500
     try:
         yield
     finally:
-        room.receiver.status = 200
+        addon.receiver.status = 200
 
 
 @contextmanager
-def full_disk(room) -> Iterator[None]:
+def full_disk(addon) -> Iterator[None]:
     """A file that leaves four percent of the disk Docker is on; it is reserved and not written."""
     script = """
 import os, sys
@@ -209,7 +209,7 @@ with open("/fill/file", "wb") as file:
 print("full", flush=True)
 sys.stdin.read()
 """
-    volume, image = f"{room.stack.name}_fill", room.stack.inspect("app")[0]["Image"]
+    volume, image = f"{addon.stack.name}_fill", addon.stack.inspect("app")[0]["Image"]
     command = ("docker", "run", "--rm", "--interactive", "--user=0", f"--volume={volume}:/fill")
     pipe = subprocess.PIPE
     try:
@@ -220,13 +220,13 @@ sys.stdin.read()
             yield
             process.stdin.close()
     finally:
-        room.stack.run("docker", "volume", "rm", volume)
+        addon.stack.run("docker", "volume", "rm", volume)
 
 
 @contextmanager
-def nobody_takes_lines(room) -> Iterator[None]:
+def nobody_takes_lines(addon) -> Iterator[None]:
     """The log forwarder connects to a port where nobody listens; few lines may wait."""
-    file = room.stack.folder / "docker-compose.override.yml"
+    file = addon.stack.folder / "docker-compose.override.yml"
     kept = file.read_text()
     changed = yaml.safe_load(kept)
     volumes = ["few-logs:/var/log/shipping"]
@@ -246,13 +246,13 @@ def nobody_takes_lines(room) -> Iterator[None]:
     changed["volumes"] = {"few-logs": {"driver_opts": options}}
     file.write_text(yaml.safe_dump(changed))
     try:
-        room.stack.make("up")
-        with asking(room, "/diagnostics/hello", 2):
+        addon.stack.make("up")
+        with asking(addon, "/diagnostics/hello", 2):
             yield
     finally:
         file.write_text(kept)
-        room.stack.make("up")
-        room.stack.run("docker", "volume", "rm", f"{room.stack.name}_few-logs")
+        addon.stack.make("up")
+        addon.stack.run("docker", "volume", "rm", f"{addon.stack.name}_few-logs")
 
 
 BURNS = {
@@ -264,30 +264,30 @@ BURNS = {
 
 CAUSES = {
     "an exporter hangs": Cause(
-        lambda room: room.stack.paused("node-exporter"),
+        lambda addon: addon.stack.paused("node-exporter"),
         {"TargetDown"},
     ),
     "the blackbox exporter is stopped": Cause(
-        lambda room: stopped(room, "blackbox-exporter"),
+        lambda addon: stopped(addon, "blackbox-exporter"),
         {"TargetDown"},
     ),
     "the application is stopped": Cause(
         # Not SiteDown as well: nginx shows the page that it has kept.
-        lambda room: stopped(room, "app"),
+        lambda addon: stopped(addon, "app"),
         {"AppMissing"},
     ),
     "a replica hangs": Cause(
-        lambda room: room.stack.paused("app"),
+        lambda addon: addon.stack.paused("app"),
         {"TargetDown", "ReplicasMissing", "AppMissing"},
     ),
     "nginx is stopped": Cause(
-        lambda room: stopped(room, "nginx"),
+        lambda addon: stopped(addon, "nginx"),
         {"SiteDown", "TargetDown"},
     ),
     "a replica drains": Cause(draining, {"NotReady"}),
     "a leak": Cause(holding_memory, {"MemoryNearLimit"}),
     "a certificate for two days": Cause(
-        lambda room: certificate_for(room, 2),
+        lambda addon: certificate_for(addon, 2),
         {"CertificateExpires", "CertificateExpiresSoon"},
         frozenset({"CertificateExpiresSoon"}),
     ),
@@ -296,20 +296,20 @@ CAUSES = {
 
 # Cases of promtool alone: what looks at hours, and what nobody does to a machine that is used.
 NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "TargetMissing"}
-# In soak_causes.py; as long as the disk is full, others on this machine have little room.
+# In soak_causes.py; as long as the disk is full, others on this machine have little space.
 ON_REQUEST = {
     "a scanner sends nonsense": Cause(nonsense, set()),
     "the application fails": Cause(
-        lambda room: asking(room, "/diagnostics/error", 2),
+        lambda addon: asking(addon, "/diagnostics/error", 2),
         {"ManyErrors", "RouteFails", *BURNS},
         frozenset(BURNS - {"ErrorBudgetBurnsFast"}),
     ),
     "a route is slow": Cause(
-        lambda room: asking(room, "/diagnostics/work?ms=1200", 2),
+        lambda addon: asking(addon, "/diagnostics/work?ms=1200", 2),
         {"SlowRoute"},
     ),
     "more requests than threads": Cause(
-        lambda room: asking(room, "/diagnostics/work?ms=300", 15, "POST"),
+        lambda addon: asking(addon, "/diagnostics/work?ms=300", 15, "POST"),
         {"ThreadsBusy"},
     ),
     "log lines find no Logstash": Cause(
@@ -318,31 +318,31 @@ ON_REQUEST = {
     ),
     "workers die": Cause(dying_workers, {"WorkersRestart"}),
     "one client asks for too much": Cause(
-        lambda room: held_connections(room, 16),
+        lambda addon: held_connections(addon, 16),
         {"RequestsRejected"},
     ),
     "the disk is full": Cause(full_disk, {"DiskFull"}),
     "containers come and go": Cause(
-        lambda room: scaled(room, 4),
+        lambda addon: scaled(addon, 4),
         {"ReplicasRestart"},
     ),
     "a certificate for ten days": Cause(
-        lambda room: certificate_for(room, 10),
+        lambda addon: certificate_for(addon, 10),
         {"CertificateExpiresSoon"},
     ),
     "the receiver does not take them": Cause(deaf_receiver, {"AlertsNotDelivered"}),
 }
 
 
-def check(room, cause: Cause) -> None:
+def check(addon, cause: Cause) -> None:
     """It makes its alerts fire and no others, people are told, and told of its end."""
-    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet")
-    before = len(room.receiver.alerts)
+    wait_until(lambda: addon.firing() == {"Watchdog"}, 60, "quiet")
+    before = len(addon.receiver.alerts)
     told = cause.fires - cause.inhibited
-    with cause.bring_about(room):
-        wait_until(lambda: room.firing() - {"Watchdog"} == cause.fires, 60, cause.fires)
-        if room.receiver.status == 200:
-            wait_until(lambda: told <= room.receiver.names("firing", before), 30, "people told")
-    wait_until(lambda: told <= room.receiver.names("resolved", before), 60, "told of its end")
-    assert room.receiver.names("firing", before) == told
-    wait_until(lambda: room.firing() == {"Watchdog"}, 60, "quiet again")
+    with cause.bring_about(addon):
+        wait_until(lambda: addon.firing() - {"Watchdog"} == cause.fires, 60, cause.fires)
+        if addon.receiver.status == 200:
+            wait_until(lambda: told <= addon.receiver.names("firing", before), 30, "people told")
+    wait_until(lambda: told <= addon.receiver.names("resolved", before), 60, "told of its end")
+    assert addon.receiver.names("firing", before) == told
+    wait_until(lambda: addon.firing() == {"Watchdog"}, 60, "quiet again")

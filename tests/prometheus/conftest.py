@@ -1,4 +1,4 @@
-"""The monitoring room, running beside the stack, with intervals shortened for tests."""
+"""The monitoring add-on, running beside the stack, with intervals shortened for tests."""
 
 import http.server
 import json
@@ -10,7 +10,7 @@ import load
 import pytest
 from clone import ROOT, Clone, free_ports, wait_until
 
-# A fork that does not want the room deletes its folder.
+# A fork that does not want the add-on deletes its folder.
 collect_ignore_glob = [] if (ROOT / "prometheus").exists() else ["test_*.py"]
 
 
@@ -45,7 +45,7 @@ class Receiver:
         return {a["labels"]["alertname"] for a in self.alerts[since:] if a["status"] == status}
 
 
-class Room:
+class Addon:
     def __init__(self, stack: Clone, receiver: Receiver, prometheus: str, alertmanager: str):
         self.stack, self.receiver, self.url = stack, receiver, prometheus
         self.alertmanager = alertmanager
@@ -105,7 +105,7 @@ def shorten(stack: Clone) -> None:
             (r"group_interval: .*", "group_interval: 1s"),
         ],
     }.items():
-        # From the repository: the next module's room is shortened in the same clone.
+        # From the repository: the next module's add-on is shortened in the same clone.
         text = (ROOT / "prometheus" / name).read_text()
         for pattern, replacement in changes:
             text, number = re.subn(pattern, replacement, text, flags=re.MULTILINE)
@@ -114,7 +114,7 @@ def shorten(stack: Clone) -> None:
 
 
 @pytest.fixture(scope="module")
-def room(stack):
+def addon(stack):
     receiver = Receiver()
     shorten(stack)
     prometheus, alertmanager, grafana = free_ports(3)
@@ -141,11 +141,11 @@ def room(stack):
     try:
         said = stack.make("up").stdout
         pages = (f"http://127.0.0.1:{port}" for port in (prometheus, alertmanager))
-        room = Room(stack, receiver, *pages)
-        room.grafana, room.said = f"http://127.0.0.1:{grafana}", said
-        assert f"{room.url} (prometheus): user admin, the password is in secrets/" in said
-        wait_until(lambda: room.value("sum(up)") == 7, 30, "all targets up")
-        yield room
+        addon = Addon(stack, receiver, *pages)
+        addon.grafana, addon.said = f"http://127.0.0.1:{grafana}", said
+        assert f"{addon.url} (prometheus): user admin, the password is in secrets/" in said
+        wait_until(lambda: addon.value("sum(up)") == 7, 30, "all targets up")
+        yield addon
     finally:
         for name in ("COMPOSE_FILE", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT"):
             stack.settings.pop(name)
@@ -153,7 +153,7 @@ def room(stack):
         (stack.folder / "docker-compose.override.yml").unlink()
         stack.write_settings()
         stack.make("up")
-        # What it remembers would alarm the next module's room.
+        # What it remembers would alarm the next module's add-on.
         stack.run(
             "docker", "volume", "rm", f"{stack.name}_prometheus", f"{stack.name}_alertmanager"
         )

@@ -5,5 +5,5 @@ from causes import ON_REQUEST, check
 
 
 @pytest.mark.parametrize("name", ON_REQUEST)
-def test_alerts_fire_for_their_cause_alone_and_end_with_it(room, name):
-    check(room, ON_REQUEST[name])
+def test_alerts_fire_for_their_cause_alone_and_end_with_it(addon, name):
+    check(addon, ON_REQUEST[name])

@@ -5,29 +5,29 @@ from contextlib import contextmanager
 import yaml
 from clone import wait_until
 from load import Load
-from test_room import ECHO, answers
+from test_monitoring import ECHO, answers
 
 
-def test_the_application_does_not_notice_that_prometheus_has_no_disk_left(room):
+def test_the_application_does_not_notice_that_prometheus_has_no_disk_left(addon):
     """On a disk of 64 MB, in memory; the volume comes back afterwards with all that it held."""
     kept = 'count_over_time(up{job="app"}[10m])'
-    before = room.value(kept)
-    with small_disk(room):
-        wait_until(lambda: answers(room), 30, "Prometheus")
-        with room.stack.filled("prometheus", "/prometheus"):
+    before = addon.value(kept)
+    with small_disk(addon):
+        wait_until(lambda: answers(addon), 30, "Prometheus")
+        with addon.stack.filled("prometheus", "/prometheus"):
             # Blind, it says nothing, and so the dead man's switch tells.
-            wait_until(lambda: room.active() == set(), 60, "no watchdog any more")
-            with Load(room.stack) as load:
+            wait_until(lambda: addon.active() == set(), 60, "no watchdog any more")
+            with Load(addon.stack) as load:
                 load.carry_on(200)
         assert load.failed == [], load.summary
-        wait_until(lambda: (room.value(f"sum({ECHO})") or 0) >= 200, 30, "scrapes again")
-    wait_until(lambda: (room.value(kept) or 0) >= before, 30, "what was there before")
+        wait_until(lambda: (addon.value(f"sum({ECHO})") or 0) >= 200, 30, "scrapes again")
+    wait_until(lambda: (addon.value(kept) or 0) >= before, 30, "what was there before")
 
 
 @contextmanager
-def small_disk(room):
+def small_disk(addon):
     """Prometheus with a small file system in place of its volume."""
-    file = room.stack.folder / "docker-compose.override.yml"
+    file = addon.stack.folder / "docker-compose.override.yml"
     kept = file.read_text()
     disk = {"type": "tmpfs", "device": "tmpfs", "o": "size=64m,uid=65534"}
     changed = yaml.safe_load(kept)
@@ -35,17 +35,17 @@ def small_disk(room):
     changed["volumes"] = {"small": {"driver_opts": disk}}
     file.write_text(yaml.safe_dump(changed))
     try:
-        start_anew(room)
-        size = room.stack.execute("prometheus", "stat", "-f", "-c", "%b", "/prometheus")
+        restart_with_empty_disk(addon)
+        size = addon.stack.execute("prometheus", "stat", "-f", "-c", "%b", "/prometheus")
         assert int(size) * 4096 == 64 * 1024**2, "what follows would fill this machine's disk"
         yield
     finally:
         file.write_text(kept)
-        start_anew(room)
-        room.stack.run("docker", "volume", "rm", f"{room.stack.name}_small")
+        restart_with_empty_disk(addon)
+        addon.stack.run("docker", "volume", "rm", f"{addon.stack.name}_small")
 
 
-def start_anew(room) -> None:
+def restart_with_empty_disk(addon) -> None:
     """Compose gives a container the mounts of the one that it replaces."""
-    room.stack.compose("rm", "--stop", "--force", "prometheus")
-    room.stack.make("up")
+    addon.stack.compose("rm", "--stop", "--force", "prometheus")
+    addon.stack.make("up")

@@ -23,7 +23,7 @@ NOT_READY = "from webapp import health\nhealth.check(lambda: 'no database')"
 
 @pytest.fixture
 def broken(stack):
-    """The clone with an application that does not start; mended at the end."""
+    """The clone with an application that does not start; fixed at the end."""
     file = stack.folder / "app/wsgi.py"
     text = file.read_text()
     yield lambda line: file.write_text(f"{text}\n{line}\n")

@@ -76,7 +76,7 @@ def site(swarm, tmp_path_factory):
         IMAGES=swarm.images,
         APP_VERSION="v1",
         NGINX_VERSION="v1",
-        # With stand-ins for base images this has to be said; with others it changes nothing.
+        # With fallback images for base images this has to be said; with others it changes nothing.
         BASE_IMAGES="debian",
         UPDATE_MONITOR="10s",
     )

@@ -141,7 +141,7 @@ def test_readers_who_stop_take_no_thread_from_others(stack, client):
 
 
 @pytest.mark.parametrize("service", ["nginx", "app"])
-def test_without_room_for_uploads_the_rest_goes_on(stack, client, service):
+def test_without_space_for_uploads_the_rest_goes_on(stack, client, service):
     upload = {"files": {"file": ("name.bin", b"x" * 2_000_000)}}
     with stack.filled(service, "/tmp"):  # noqa: S108
         for _ in range(20):

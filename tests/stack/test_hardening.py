@@ -93,4 +93,4 @@ def test_image_says_what_it_was_built_on(stack, service):
     for container in stack.inspect(service):
         labels = container["Config"]["Labels"]
         base = labels["org.opencontainers.image.base.name"]
-        assert (labels.get("base-images") == "debian") == base.startswith("stand-in/")
+        assert (labels.get("base-images") == "debian") == base.startswith("fallback/")

@@ -113,11 +113,11 @@ def test_uploads_under_way_at_the_same_time_are_limited(limited, length):
             return client.post("/diagnostics/echo", content=b"x" * 100_000).status_code
 
         wait_until(lambda: large() == 429, 3, "all three to be under way")
-        # What takes no room is served.
+        # What takes no space is served.
         assert client.post("/diagnostics/echo", content=b"x" * 99_999).status_code == 200
         assert client.get("/diagnostics/hello").status_code == 200
         uploads.close()
-        wait_until(lambda: large() == 200, 3, "room again")
+        wait_until(lambda: large() == 200, 3, "space again")
 
 
 def test_uploads_of_unknown_length_in_http2_are_limited(limited):

@@ -93,7 +93,7 @@ def test_facts_are_this_visitors(stack):
     assert facts["host"] == f"localhost:{stack.https_port}"
     assert facts["request_id"] == answer.headers["X-Request-ID"]
     assert facts["replica"] == stack.inspect("app")[0]["Config"]["Hostname"]
-    assert facts["rooms"] == []
+    assert facts["addons"] == []
     assert re.fullmatch(r"\S+", facts["version"])
 
 

@@ -135,8 +135,8 @@ def test_too_small(clone, name, words):
     ],
     ids=["disk", "memory", "program", "kernel"],
 )
-def test_what_a_room_needs_beyond_that(clone, service, words):
-    """As rooms say it of their services (logstash/docker-compose.yml)."""
+def test_what_a_addon_needs_beyond_that(clone, service, words):
+    """As add-ons say it of their services (logstash/docker-compose.yml)."""
     override = clone.folder / "docker-compose.override.yml"
     override.write_text(f"services: {{nginx: {{{service}}}}}\n")
     assert words in refusal(clone.make("up", check=False))
@@ -150,7 +150,7 @@ def test_windows_line_ends(clone):
     assert "Windows line ends" in refusal(clone.make("up", check=False))
 
 
-def test_no_registry_and_stand_ins_forbidden(clone):
+def test_no_registry_and_fallback_images_forbidden(clone):
     file = clone.folder / "app/Dockerfile"
     file.write_text(re.sub(r"^ARG PYTHON_IMAGE=", r"\g<0>registry.invalid/", file.read_text()))
     line = refusal(clone.make("up", check=False, BASE_IMAGES="registry"))
@@ -158,7 +158,7 @@ def test_no_registry_and_stand_ins_forbidden(clone):
     assert "BASE_IMAGES=auto" in line
 
 
-def test_an_image_without_a_stand_in_is_left_out_and_others_stay_what_they_are(stack, tmp_path):
+def test_an_image_without_a_fallback_is_left_out_and_others_stay_what_they_are(stack, tmp_path):
     require("images")
     file = tmp_path / "Dockerfile"
     here = stack.inspect("app")[0]["Config"]["Image"]
@@ -194,13 +194,13 @@ def test_setting_beyond_a_limit_replaces_nothing(stack):
     assert all(one["State"]["Running"] for name in before for one in stack.inspect(name))
 
 
-def test_room_that_does_not_exist(clone):
-    assert "there is no room named kitchen" in refusal(
+def test_addon_that_does_not_exist(clone):
+    assert "there is no add-on named kitchen" in refusal(
         clone.make("up", "WITH=kitchen", check=False)
     )
 
 
-def test_remembered_room_whose_folder_was_deleted(clone):
+def test_remembered_addon_whose_folder_was_deleted(clone):
     clone.write_settings(COMPOSE_FILE="docker-compose.yml:gone/docker-compose.yml")
     line = refusal(clone.make("up", check=False))
     assert ".env remembers gone/docker-compose.yml" in line

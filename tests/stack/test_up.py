@@ -132,24 +132,24 @@ def test_two_clones_run_side_by_side(stack, client, tmp_path):
     assert client.get("/diagnostics/hello").status_code == 200
 
 
-def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
-    """With an overlay of the test's own, in a folder that a room of that name would have."""
+def test_addons_are_switched_on_remembered_and_switched_off(stack, client):
+    """With an overlay of the test's own, in a folder that an add-on of that name would have."""
     overlay = stack.folder / "prometheus/docker-compose.yml"
     overlay.parent.mkdir(exist_ok=True)
     original = overlay.read_bytes() if overlay.exists() else None
-    overlay.write_text("services: {app: {environment: {ROOM_MONITORING: 'on'}}}\n")
+    overlay.write_text("services: {app: {environment: {ADDON_MONITORING: 'on'}}}\n")
 
-    def room() -> int:
-        return stack.compose("config").stdout.count("ROOM_MONITORING")
+    def addon() -> int:
+        return stack.compose("config").stdout.count("ADDON_MONITORING")
 
     before = (stack.folder / ".env").read_text()
     try:
         stack.make("up", "WITH=monitoring")
-        assert room() == 1
+        assert addon() == 1
         stack.make("up")
-        assert room() == 1
+        assert addon() == 1
         stack.make("up", "WITH=")
-        assert room() == 0
+        assert addon() == 0
         assert (stack.folder / ".env").read_text() == before
     finally:
         stack.write_settings()
@@ -158,7 +158,7 @@ def test_rooms_are_switched_on_remembered_and_switched_off(stack, client):
 
 def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
     base = stack.inspect("app")[0]["Config"]["Labels"]["org.opencontainers.image.base.name"]
-    if not base.startswith("stand-in/"):
+    if not base.startswith("fallback/"):
         pytest.skip("the base images come from a registry")
     folder, overlay = stack.folder / "nowhere", stack.folder / "docker-compose.override.yml"
     image = "localhost:1/nowhere:1.0"
@@ -180,7 +180,7 @@ def test_without_its_image_a_service_is_left_out_if_it_is_optional(stack):
     try:
         overlay.write_text(f"services: {{{optional}, {guest}}}\n")
         lines = stack.make("up").stdout.splitlines()
-        assert f"nowhere is left out: {image} is out of reach and has no stand-in" in lines
+        assert f"nowhere is left out: {image} is out of reach and has no fallback image" in lines
         assert services() == {"app", "nginx", "guest"}
         assert stack.make("doctor").stderr == ""
         # What is not in the files any more goes, as it does when nothing is left out.
@@ -217,7 +217,7 @@ def test_what_has_a_secret_that_changed_is_started_anew_and_nothing_else(stack):
         assert stack.containers("guest") == before
         secret.unlink()
         secret.write_text("two")
-        assert "secrets have changed: starting guest anew" in stack.make("up").stdout
+        assert "secrets have changed: restarting guest" in stack.make("up").stdout
         assert stack.containers("guest") != before
         assert stack.execute("guest", "cat", "/run/secrets/word") == "two"
         assert stack.containers("app") == app
@@ -251,17 +251,17 @@ def test_an_application_that_would_not_start_replaces_nothing(stack):
     ]
 
 
-def test_a_room_keeps_the_override_that_a_person_wrote(tmp_path):
+def test_a_addon_keeps_the_override_that_a_person_wrote(tmp_path):
     clone = Clone(tmp_path / "clone")
     (clone.folder / "prometheus").mkdir(exist_ok=True)
     overlay = clone.folder / "prometheus/docker-compose.yml"
-    overlay.write_text("services: {app: {environment: {ROOM_MONITORING: 'on', WHO: room}}}\n")
+    overlay.write_text("services: {app: {environment: {ADDON_MONITORING: 'on', WHO: add-on}}}\n")
     override = clone.folder / "docker-compose.override.yml"
     override.write_text("services: {app: {environment: {WHO: person}}}\n")
-    script = "import rooms; rooms.remember()"
+    script = "import addons; addons.remember()"
     clone.run("python3", "-c", script, WITH="monitoring", PYTHONPATH="scripts")
     config = clone.compose("config").stdout
-    assert "ROOM_MONITORING" in config
+    assert "ADDON_MONITORING" in config
     assert "WHO: person" in config
 
 

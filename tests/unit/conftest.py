@@ -39,7 +39,7 @@ SERVER_NAME SERVICE_NAME SHIP_LOGS WEB_CONCURRENCY WEB_THREADS X_ACCEL_REDIRECT
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in list(os.environ):
-        if name in OURS.split() or name.startswith("ROOM_"):
+        if name in OURS.split() or name.startswith("ADDON_"):
             monkeypatch.delenv(name)
 
 

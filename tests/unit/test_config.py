@@ -102,9 +102,9 @@ def test_paths_that_can_be_a_prefix(path):
     assert settings["SCRIPT_NAME"] == settings["APPLICATION_ROOT"] == path
 
 
-def test_rooms_that_are_on():
-    names = {"ROOM_LOGGING": "1", "ROOM_MONITORING": "on", "ROOM_A": "", "ROOM_B": "off"}
-    assert load(**names, ROOM_C="0")["ROOMS"] == ["logging", "monitoring"]
+def test_addons_that_are_on():
+    names = {"ADDON_LOGGING": "1", "ADDON_MONITORING": "on", "ADDON_A": "", "ADDON_B": "off"}
+    assert load(**names, ADDON_C="0")["ADDONS"] == ["logging", "monitoring"]
 
 
 REFUSED = [

@@ -130,7 +130,7 @@ def test_clean_removes_no_link_nor_what_it_leads_to(project):
     assert not (project / "secrets/secret_key_fallbacks").exists()
 
 
-REMEMBER = "import rooms; rooms.remember()"
+REMEMBER = "import addons; addons.remember()"
 
 
 def test_what_is_remembered_goes_through_a_link(project):

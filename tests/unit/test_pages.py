@@ -8,7 +8,7 @@ from conftest import APP
 
 @pytest.fixture
 def client(make_app):
-    return make_app(APP_VERSION="1.2.3", ROOM_MONITORING="on").test_client()
+    return make_app(APP_VERSION="1.2.3", ADDON_MONITORING="on").test_client()
 
 
 def test_the_shell_is_the_same_for_everybody_and_cacheable(client):
@@ -45,7 +45,7 @@ def test_facts_about_the_request(client):
         "host": "localhost",
         "request_id": "mine",
         "version": "1.2.3",
-        "rooms": ["monitoring"],
+        "addons": ["monitoring"],
         "environment": "production",
     }
 

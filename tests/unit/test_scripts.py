@@ -23,7 +23,11 @@ import stack
 import swarm
 
 # As deploy.made_of() has them: the folders that go into each image.
-FOLDERS = {"app": ["app"], "nginx": ["nginx", "app/webapp/static"], "node-exporter": ["room/node"]}
+FOLDERS = {
+    "app": ["app"],
+    "nginx": ["nginx", "app/webapp/static"],
+    "node-exporter": ["add-on/node"],
+}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_an_image_has_the_version_of_its_own_last_change(history):
     assert deploy.versions({}, FOLDERS) == before
     for file, expected in (
         ("app/webapp/static", {"app", "nginx"}),
-        ("room/node", {"node-exporter"}),
+        ("add-on/node", {"node-exporter"}),
     ):
         (compose.ROOT / file).mkdir(parents=True, exist_ok=True)
         (compose.ROOT / file / "page.css").write_text("two")
@@ -131,7 +135,7 @@ def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
 def test_what_git_does_not_know_is_not_built_in(history):
     (compose.ROOT / "notes").write_text("outside of the images")
     deploy.versions({}, FOLDERS)
-    for name in ("app/forgotten.py", "room/node/forgotten.yml"):
+    for name in ("app/forgotten.py", "add-on/node/forgotten.yml"):
         (compose.ROOT / name).write_text("")
         with pytest.raises(SystemExit, match=f"{name} is not committed"):
             deploy.versions({}, FOLDERS)
@@ -206,7 +210,7 @@ def test_names_of_images_that_are_good():
         deploy.require_names("site", images)
 
 
-def test_a_stacks_name_leaves_room_for_that_of_each_secret():
+def test_a_stacks_name_leaves_space_for_that_of_each_secret():
     root = APP.parent
     files = [root / "docker-stack.yml", *root.glob("*/docker-stack.yml")]
     text = "".join(file.read_text() for file in files)
@@ -386,7 +390,7 @@ def test_without_a_swarm_the_command_for_one_host_is_named(monkeypatch, command,
         command()
 
 
-def test_secrets_of_rooms_that_are_off_are_not_made(tmp_path):
+def test_secrets_of_addons_that_are_off_are_not_made(tmp_path):
     shutil.copytree(APP.parent / "scripts", tmp_path / "scripts")
     for folder in ("prometheus", "logstash"):
         (tmp_path / folder).mkdir()
@@ -519,7 +523,7 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
         assert process.communicate(timeout=20)[1] == "error: interrupted -> make status\n"
 
 
-def test_an_optional_image_is_not_missed_where_stand_ins_are_forbidden(monkeypatch):
+def test_an_optional_image_is_not_missed_where_fallback_images_are_forbidden(monkeypatch):
     """It is left out, as it is with BASE_IMAGES=auto."""
     optional = {"labels": {"optional": "true"}}
     services = {"prometheus": {}, "grafana": optional}

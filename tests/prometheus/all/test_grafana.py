@@ -111,22 +111,22 @@ def test_what_is_provisioned_fits_together():
 
 
 @pytest.fixture(scope="module")
-def busy(room):
-    """The room while visitors ask, some of them for what fails."""
-    with Load(room.stack, clients=1, pause=0.05) as load, room.stack.client() as client:
+def busy(addon):
+    """The add-on while visitors ask, some of them for what fails."""
+    with Load(addon.stack, clients=1, pause=0.05) as load, addon.stack.client() as client:
         load.carry_on(20)
         for _ in range(3):
             assert client.get("/diagnostics/error").status_code == 500
-        yield room
+        yield addon
 
 
 def filled_in(expression: str, values: dict[str, str]) -> str:
     return re.sub(r"\$(\w+)", lambda use: (GLOBAL | values)[use[1]], expression)
 
 
-def values_of(room, variable: dict) -> set[str]:
+def values_of(addon, variable: dict) -> set[str]:
     series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()
-    asked = room.client.get(f"/api/v1/label/{label}/values", params={"match[]": series})
+    asked = addon.client.get(f"/api/v1/label/{label}/values", params={"match[]": series})
     return {*asked.raise_for_status().json()["data"]}
 
 
@@ -156,11 +156,11 @@ def test_every_query_has_data(busy, panel):
                 assert any(label in series for series in found), label
 
 
-def numbers(room, expression: str) -> list[dict[str, str]]:
+def numbers(addon, expression: str) -> list[dict[str, str]]:
     """The labels of the series that have a value which is a number."""
     return [
         series["metric"]
-        for series in room.query(expression)
+        for series in addon.query(expression)
         if not math.isnan(float(series["value"][1]))
     ]
 
@@ -189,52 +189,52 @@ def test_what_fails_is_seen(busy, client, title, labels):
     wait_until(seen, 30, title)
 
 
-def test_it_runs_or_one_line_says_why_not(room):
+def test_it_runs_or_one_line_says_why_not(addon):
     # Among the lines of BuildKit and Compose, which name it too.
-    shown = f"{room.grafana} (grafana)"
+    shown = f"{addon.grafana} (grafana)"
     left_out = re.compile(
-        r"grafana is left out: grafana/grafana:[\d.]+ is out of reach and has no stand-in"
+        r"grafana is left out: grafana/grafana:[\d.]+ is out of reach and has no fallback image"
     )
-    lines = room.said.splitlines()
+    lines = addon.said.splitlines()
     found = [line for line in lines if line == shown or left_out.fullmatch(line)]
     assert len(found) == 1
-    assert (found == [shown]) == bool(room.stack.containers("grafana"))
+    assert (found == [shown]) == bool(addon.stack.containers("grafana"))
 
 
-def test_the_password_is_not_changed_where_nobody_could_be_told(room):
-    if room.stack.containers("grafana"):
-        room.stack.compose("stop", "grafana")
-    file = room.stack.folder / "secrets/grafana_password"
+def test_the_password_is_not_changed_where_nobody_could_be_told(addon):
+    if addon.stack.containers("grafana"):
+        addon.stack.compose("stop", "grafana")
+    file = addon.stack.folder / "secrets/grafana_password"
     before = file.read_text()
-    answer = room.stack.make("grafana-password", check=False)
+    answer = addon.stack.make("grafana-password", check=False)
     assert answer.returncode
     assert "error: Grafana does not run" in answer.stderr
     assert file.read_text() == before
     assert len(before.strip()) >= 64
-    if room.stack.containers("grafana"):
-        room.stack.make("up")
+    if addon.stack.containers("grafana"):
+        addon.stack.make("up")
 
 
 @pytest.fixture(scope="module")
-def grafana(room):
-    if not room.stack.containers("grafana"):
+def grafana(addon):
+    if not addon.stack.containers("grafana"):
         pytest.skip("the image of Grafana is out of reach")
-    return room.stack
+    return addon.stack
 
 
-def ask(room, path: str, password: str = "", **options) -> httpx.Response:
+def ask(addon, path: str, password: str = "", **options) -> httpx.Response:
     auth = ("admin", password) if password else None
     method = "POST" if "json" in options else "GET"
-    return httpx.request(method, f"{room.grafana}/api/{path}", auth=auth, **options)
+    return httpx.request(method, f"{addon.grafana}/api/{path}", auth=auth, **options)
 
 
 def password(stack) -> str:
     return (stack.folder / "secrets/grafana_password").read_text().strip()
 
 
-def test_nobody_gets_in_without_the_password(room, grafana):
+def test_nobody_gets_in_without_the_password(addon, grafana):
     for given, status in (("", 401), ("admin", 401), (password(grafana), 200)):
-        assert ask(room, "dashboards/uid/requests", given).status_code == status
+        assert ask(addon, "dashboards/uid/requests", given).status_code == status
 
 
 def test_every_setting_is_one_that_this_version_knows(grafana):
@@ -248,11 +248,11 @@ def test_every_setting_is_one_that_this_version_knows(grafana):
         assert {*ours[section]} <= {*theirs[section]}, section
 
 
-def test_it_reaches_prometheus_and_has_all_dashboards(room, grafana):
-    health = ask(room, "datasources/uid/prometheus/health", password(grafana))
+def test_it_reaches_prometheus_and_has_all_dashboards(addon, grafana):
+    health = ask(addon, "datasources/uid/prometheus/health", password(grafana))
     assert health.json()["status"] == "OK", health.text
     for file in FILES:
-        found = ask(room, f"dashboards/uid/{file.stem}", password(grafana)).json()
+        found = ask(addon, f"dashboards/uid/{file.stem}", password(grafana)).json()
         assert found["meta"]["folderTitle"] == file.parent.name
         assert found["meta"]["provisioned"]
         titles = [panel["title"] for panel in found["dashboard"]["panels"]]
@@ -287,9 +287,9 @@ def test_nothing_is_installed_from_elsewhere(grafana):
     assert "plugin manifest keys" not in log
 
 
-def test_another_password_counts_at_once(room, grafana):
+def test_another_password_counts_at_once(addon, grafana):
     before = password(grafana)
     grafana.make("grafana-password")
     assert password(grafana) != before
-    assert ask(room, "org", before).status_code == 401
-    assert ask(room, "org", password(grafana)).status_code == 200
+    assert ask(addon, "org", before).status_code == 401
+    assert ask(addon, "org", password(grafana)).status_code == 200

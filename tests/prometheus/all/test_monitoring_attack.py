@@ -39,11 +39,11 @@ TARGET = textwrap.dedent("""\
 
 
 @contextmanager
-def target(room, **environment: str):
+def target(addon, **environment: str):
     """A container that Prometheus scrapes, under the name of a service that is off."""
-    name, image = f"{room.stack.name}-target", room.stack.inspect("app")[0]["Image"]
-    room.stack.run(
-        *("docker", "run", "--detach", f"--name={name}", f"--network={room.stack.name}_backend"),
+    name, image = f"{addon.stack.name}-target", addon.stack.inspect("app")[0]["Image"]
+    addon.stack.run(
+        *("docker", "run", "--detach", f"--name={name}", f"--network={addon.stack.name}_backend"),
         *("--network-alias=app-log-forwarder", "--entrypoint=python"),
         *(f"--env={key}={value}" for key, value in environment.items()),
         *(image, "-c", TARGET),
@@ -51,19 +51,19 @@ def target(room, **environment: str):
     try:
         yield
     finally:
-        room.stack.run("docker", "rm", "--force", name)
-        wait_until(lambda: not room.query('up{job="log-forwarder"}'), 60, "the target gone")
+        addon.stack.run("docker", "rm", "--force", name)
+        wait_until(lambda: not addon.query('up{job="log-forwarder"}'), 60, "the target gone")
 
 
-def test_no_redirect_is_followed(room):
+def test_no_redirect_is_followed(addon):
     """To another network, which the target itself does not reach."""
-    with target(room, LOCATION="http://node-exporter:9100/metrics"):
-        wait_until(lambda: room.query('up{job="log-forwarder"}'), 20, "the target scraped")
-        assert room.value('up{job="log-forwarder"}') == 0
-        assert room.query('node_load1{job="log-forwarder"}') == []
+    with target(addon, LOCATION="http://node-exporter:9100/metrics"):
+        wait_until(lambda: addon.query('up{job="log-forwarder"}'), 20, "the target scraped")
+        assert addon.value('up{job="log-forwarder"}') == 0
+        assert addon.query('node_load1{job="log-forwarder"}') == []
 
 
-def test_a_target_speaks_for_itself_alone(room):
+def test_a_target_speaks_for_itself_alone(addon):
     body = """\
 nginx_http_requests_total{status="500"} 1
 slo:availability:target 0
@@ -72,14 +72,14 @@ ALERTS{alertname="Forged",alertstate="firing"} 1
 up{instance="forged"} 1
 own_total 1
 """
-    with target(room, BODY=body):
-        wait_until(lambda: room.value('own_total{job="log-forwarder"}'), 20, "the target scraped")
-        assert room.value("count(slo:availability:target)") == 1
-        assert room.query('{job="log-forwarder",__name__=~".*:.*|ALERTS"}') == []
-        assert len(room.query('up{job="log-forwarder"}')) == 1
-        wait_until(lambda: room.value("slo:errors:ratio_rate5m") is not None, 20, "the SLO")
-        assert room.value("slo:errors:ratio_rate5m") == 0
-        assert room.firing() == {"Watchdog"}
+    with target(addon, BODY=body):
+        wait_until(lambda: addon.value('own_total{job="log-forwarder"}'), 20, "the target scraped")
+        assert addon.value("count(slo:availability:target)") == 1
+        assert addon.query('{job="log-forwarder",__name__=~".*:.*|ALERTS"}') == []
+        assert len(addon.query('up{job="log-forwarder"}')) == 1
+        wait_until(lambda: addon.value("slo:errors:ratio_rate5m") is not None, 20, "the SLO")
+        assert addon.value("slo:errors:ratio_rate5m") == 0
+        assert addon.firing() == {"Watchdog"}
 
 
 def expressions() -> list[str]:
@@ -143,64 +143,64 @@ REQUESTS = [
 parametrized = pytest.mark.parametrize(("page", "method", "path", "body"), REQUESTS)
 
 
-def silences(room) -> list:
-    return httpx.get(f"{room.alertmanager}/api/v2/silences", auth=room.login).json()
+def silences(addon) -> list:
+    return httpx.get(f"{addon.alertmanager}/api/v2/silences", auth=addon.login).json()
 
 
-def ask(room, page: str, method: str, path: str, body, **options) -> httpx.Response:
-    answer = httpx.request(method, f"{getattr(room, page)}{path}", json=body, **options)
+def ask(addon, page: str, method: str, path: str, body, **options) -> httpx.Response:
+    answer = httpx.request(method, f"{getattr(addon, page)}{path}", json=body, **options)
     assert not any(name.startswith("access-control-") for name in answer.headers)
     return answer
 
 
 @parametrized
-def test_pages_of_other_sites_are_refused_with_password(room, page, method, path, body):
+def test_pages_of_other_sites_are_refused_with_password(addon, page, method, path, body):
     """A browser that has the password sends it for those, too."""
     for origin in (FOREIGN, "null", "http://127.0.0.1:1", "https://localhost"):
         headers = {"Origin": origin}
-        answer = ask(room, page, method, path, body, headers=headers, auth=room.login)
+        answer = ask(addon, page, method, path, body, headers=headers, auth=addon.login)
         assert answer.status_code == 403, origin
     if body:
-        assert silences(room) == []
+        assert silences(addon) == []
 
 
 @parametrized
-def test_no_preflight_of_other_sites_succeeds(room, page, method, path, body):
+def test_no_preflight_of_other_sites_succeeds(addon, page, method, path, body):
     headers = {"Origin": FOREIGN, "Access-Control-Request-Method": method}
-    assert ask(room, page, "OPTIONS", path, None, headers=headers).status_code == 403
+    assert ask(addon, page, "OPTIONS", path, None, headers=headers).status_code == 403
 
 
 @parametrized
-def test_other_host_names_are_refused_with_password(room, page, method, path, body):
+def test_other_host_names_are_refused_with_password(addon, page, method, path, body):
     """DNS rebinding: a name of the attacker, for which his DNS gives this machine's address."""
     for host in ("evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil"):
         headers = {"Host": host, "Origin": f"http://{host}"}
-        answer = ask(room, page, method, path, body, headers=headers, auth=room.login)
+        answer = ask(addon, page, method, path, body, headers=headers, auth=addon.login)
         assert answer.status_code == 421, host
 
 
 @pytest.mark.parametrize(
     ("page", "method", "path", "body"), [one for one in REQUESTS if one[0] != "grafana"]
 )
-def test_nobody_gets_in_without_the_password(room, page, method, path, body):
+def test_nobody_gets_in_without_the_password(addon, page, method, path, body):
     for login in (None, ("admin", "wrong"), ("", "")):
-        assert ask(room, page, method, path, body, auth=login).status_code == 401
+        assert ask(addon, page, method, path, body, auth=login).status_code == 401
 
 
-def test_a_person_with_the_password_can_silence(room):
-    headers = {"Origin": room.alertmanager}
-    options = {"auth": room.login, "headers": headers}
-    url = f"{room.alertmanager}/api/v2"
+def test_a_person_with_the_password_can_silence(addon):
+    headers = {"Origin": addon.alertmanager}
+    options = {"auth": addon.login, "headers": headers}
+    url = f"{addon.alertmanager}/api/v2"
     made = httpx.post(f"{url}/silences", json=SILENCE, **options).json()["silenceID"]
-    assert [one["id"] for one in silences(room)] == [made]
+    assert [one["id"] for one in silences(addon)] == [made]
     assert httpx.delete(f"{url}/silence/{made}", **options).status_code == 200
-    wait_until(lambda: silences(room)[0]["status"]["state"] == "expired", 10, "the silence's end")
-    home = httpx.get(f"http://localhost:{httpx.URL(room.url).port}/query", auth=room.login)
+    wait_until(lambda: silences(addon)[0]["status"]["state"] == "expired", 10, "the silence's end")
+    home = httpx.get(f"http://localhost:{httpx.URL(addon.url).port}/query", auth=addon.login)
     assert home.status_code == 200
     assert "frame-ancestors 'none'" in home.headers["Content-Security-Policy"]
 
 
-def test_the_application_reaches_no_page(room):
+def test_the_application_reaches_no_page(addon):
     """Not even the names of those with which it has no network in common."""
     script = """
 import socket, sys
@@ -211,16 +211,16 @@ for name, port in (("prometheus", 9090), ("alertmanager", 9093), ("monitoring-pr
     except OSError:
         pass
 """
-    assert room.stack.execute("app", "python", "-c", script) == ""
+    assert addon.stack.execute("app", "python", "-c", script) == ""
 
 
-def test_the_add_on_reaches_what_is_documented(room):
+def test_the_add_on_reaches_what_is_documented(addon):
     """A compromised container reaches what prometheus/README.md says, and nothing else."""
     expected = containment.documented("prometheus/README.md")
-    if not room.stack.containers("grafana"):
+    if not addon.stack.containers("grafana"):
         del expected["grafana"]
         expected = {
             service: {target for target in targets if not target.startswith("grafana ")}
             for service, targets in expected.items()
         }
-    containment.check(containment.reach(room.stack), expected)
+    containment.check(containment.reach(addon.stack), expected)

@@ -1,4 +1,4 @@
-"""The monitoring room in a Swarm of one node (tests/nodes.py): `make deploy WITH=monitoring`."""
+"""The monitoring add-on in a Swarm of one node (tests/nodes.py): `make deploy WITH=monitoring`."""
 
 import json
 import re
@@ -6,21 +6,21 @@ import re
 import containment
 import pytest
 from clone import ROOT, wait_until
-from conftest import Room, shorten
+from conftest import Addon, shorten
 from nodes import Deployment, base_image, docker, machines, stands_in
 
 CORE = ("app", "nginx")
-ROOM = (*("alertmanager", "blackbox-exporter", "monitoring-proxy", "node-exporter", "prometheus"),)
+ADDON = (*("alertmanager", "blackbox-exporter", "monitoring-proxy", "node-exporter", "prometheus"),)
 
 
 def base_images(stack) -> list[str]:
-    """Those of the room, made present on this machine."""
+    """Those of the add-on, made present on this machine."""
     files = sorted(ROOT.glob("prometheus/*/Dockerfile"))
     text = "\n".join(file.read_text() for file in files)
     pinned = dict(re.findall(r"^ARG (\w+_IMAGE)=(.+)$", text, re.MULTILINE))
     names = [str(file.relative_to(ROOT)) for file in files]
-    stand_ins = stack.run("bash", "images/base-images.sh", *names).stdout.split()
-    found = pinned | dict(line.split("=") for line in stand_ins)
+    fallback_images = stack.run("bash", "images/base-images.sh", *names).stdout.split()
+    found = pinned | dict(line.split("=") for line in fallback_images)
     # Grafana's may be out of reach.
     return [image for image in found.values() if image]
 
@@ -37,7 +37,7 @@ def machine(stack):
 
 @pytest.fixture(scope="module")
 def site(stack, machine, tmp_path_factory):
-    """A clone with a history, deployed there once with the room."""
+    """A clone with a history, deployed there once with the add-on."""
     site = Deployment(
         tmp_path_factory.mktemp("clone") / "site",
         machine,
@@ -75,7 +75,7 @@ def choose_a_node(site, machine) -> None:
     machine.on("node1", "node", "rm", "--force", "node2")
 
 
-class RoomInSwarm(Room):
+class AddonInSwarm(Addon):
     """Asked on the node, under the addresses that `make status` says."""
 
     def __init__(self, site, machine):
@@ -97,44 +97,44 @@ class RoomInSwarm(Room):
 
 
 @pytest.fixture
-def room(site, machine):
-    return RoomInSwarm(site, machine)
+def addon(site, machine):
+    return AddonInSwarm(site, machine)
 
 
 def ids(site) -> dict[str, set[str]]:
-    return {service: site.ids(service) for service in (*CORE, *ROOM)}
+    return {service: site.ids(service) for service in (*CORE, *ADDON)}
 
 
 def changed(before: dict, after: dict) -> set[str]:
     return {service for service in before if before[service] != after[service]}
 
 
-def test_the_room_is_deployed_beside_the_core(site):
+def test_the_addon_is_deployed_beside_the_core(site):
     *_, core, beside = site.said.splitlines()
     assert core == f"{site.name} serves app {site.version}, nginx {site.version}"
-    for name in ROOM:
+    for name in ADDON:
         assert f"{name} {site.version}" in beside
     assert ("grafana is left out" in site.said) != (f"grafana {site.version}" in beside)
 
 
-def test_everything_is_asked_every_replica_too(room):
+def test_everything_is_asked_every_replica_too(addon):
     text = (ROOT / "prometheus/server/prometheus.yml").read_text()
     jobs = dict.fromkeys(re.findall(r"job_name: (\S+)", text), 1) | {"app": 3}
-    del jobs["log-forwarder"]  # of the logging room, which is off
+    del jobs["log-forwarder"]  # of the logging add-on, which is off
 
     def up() -> dict[str, int]:
-        found = room.query("sum by (job) (up)")
+        found = addon.query("sum by (job) (up)")
         return {series["metric"]["job"]: int(series["value"][1]) for series in found}
 
     wait_until(lambda: up() == jobs, 30, "all targets up")
-    (node,) = room.query("node_uname_info")
+    (node,) = addon.query("node_uname_info")
     assert node["metric"]["nodename"] == "node1"
 
 
 def test_each_task_reaches_what_is_documented(site, machine):
     """As in Compose, but that node exporters are in `backend`; grafana's image may be away."""
     running = {}
-    for service in (*CORE, *ROOM):
+    for service in (*CORE, *ADDON):
         name = f"--filter=label=com.docker.swarm.service.name={site.name}_{service}"
         running[service] = machine.on("node1", "ps", "--quiet", name).split()[0]
     prefix = ("docker", "exec", "--interactive", f"{machine.name}-node1", "docker")
@@ -152,7 +152,7 @@ def test_each_task_reaches_what_is_documented(site, machine):
 
 def test_what_the_running_tasks_are_denied(site, machine):
     """What Swarm made of the stack file, as the engine says of the containers."""
-    ours = [f"--filter=label=com.docker.swarm.service.name={site.name}_{name}" for name in ROOM]
+    ours = [f"--filter=label=com.docker.swarm.service.name={site.name}_{name}" for name in ADDON]
     listed = [machine.on("node1", "ps", "--quiet", filter_) for filter_ in ours]
     for container in json.loads(machine.on("node1", "inspect", *listed)):
         host = container["HostConfig"]
@@ -168,7 +168,7 @@ def test_what_the_running_tasks_are_denied(site, machine):
         assert machine.on("node1", "exec", container["Id"], *find, check=False) == ""
 
 
-def test_a_changed_rule_replaces_prometheus_alone_and_the_room_stays(site):
+def test_a_changed_rule_replaces_prometheus_alone_and_the_addon_stays(site):
     before = ids(site)
     with (site.folder / "prometheus/server/rules/recording.yml").open("a") as file:
         file.write("# Two\n")
@@ -183,18 +183,18 @@ def test_a_changed_rule_replaces_prometheus_alone_and_the_room_stays(site):
     assert changed(after, ids(site)) == {"prometheus"}
 
 
-def test_only_the_watchdog_fires_and_alertmanager_knows(room):
-    """For longer than the others wait before they fire, in this room of the tests."""
+def test_only_the_watchdog_fires_and_alertmanager_knows(addon):
+    """For longer than the others wait before they fire, in this add-on of the tests."""
     uptime = 'time() - process_start_time_seconds{job="prometheus"}'
-    wait_until(lambda: (room.value(uptime) or 0) > 15, 30, "time")
-    assert room.firing() == {"Watchdog"}
-    (alert,) = room.get("alertmanager", "/api/v2/alerts")
+    wait_until(lambda: (addon.value(uptime) or 0) > 15, 30, "time")
+    assert addon.firing() == {"Watchdog"}
+    (alert,) = addon.get("alertmanager", "/api/v2/alerts")
     assert alert["labels"]["alertname"] == "Watchdog"
 
 
-def test_a_room_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
+def test_a_addon_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
     before = ids(site)
-    since = RoomInSwarm(site, machine).value("prometheus_tsdb_lowest_timestamp_seconds")
+    since = AddonInSwarm(site, machine).value("prometheus_tsdb_lowest_timestamp_seconds")
     configuration = site.folder / "prometheus/server/prometheus.yml"
     good = configuration.read_text()
     configuration.write_text("no: configuration")
@@ -209,8 +209,8 @@ def test_a_room_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
     assert "field no not found" in answer.stderr
     assert changed(before, ids(site)) == {"prometheus"}
     # The version from before, with its data.
-    room = RoomInSwarm(site, machine)
-    assert room.value("prometheus_tsdb_lowest_timestamp_seconds") == since
+    addon = AddonInSwarm(site, machine)
+    assert addon.value("prometheus_tsdb_lowest_timestamp_seconds") == since
 
 
 def test_it_is_removed_with_its_secrets_when_it_is_not_wanted(site):
@@ -218,7 +218,7 @@ def test_it_is_removed_with_its_secrets_when_it_is_not_wanted(site):
     site.run("git", "rm", "-rqf", "prometheus")
     site.commit("Four")
     said = site.make("deploy", check=False).stderr
-    gone = "the room monitoring is not here: prometheus/docker-stack.yml is missing"
+    gone = "the add-on monitoring is not here: prometheus/docker-stack.yml is missing"
     assert f"error: {gone} -> make deploy WITH=\n" in said
     listed = ("docker", "secret", "ls", "--format={{.Name}}")
     assert "alert-webhook" in site.run(*listed).stdout

@@ -21,10 +21,10 @@ CASES = [file.read_text() for file in (PROMETHEUS / "tests").glob("*.yml")]
 ECHO = 'flask_http_request_duration_seconds_count{route="/diagnostics/echo"}'
 
 
-def test_a_healthy_stack_fires_nothing_but_the_watchdog(room):
-    wait_until(lambda: room.firing() == {"Watchdog"}, 20, "the watchdog alone")
-    wait_until(lambda: room.receiver.calls, 60, "a call of the dead man's switch")
-    assert room.receiver.alerts == []
+def test_a_healthy_stack_fires_nothing_but_the_watchdog(addon):
+    wait_until(lambda: addon.firing() == {"Watchdog"}, 20, "the watchdog alone")
+    wait_until(lambda: addon.receiver.calls, 60, "a call of the dead man's switch")
+    assert addon.receiver.alerts == []
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_a_healthy_stack_fires_nothing_but_the_watchdog(room):
         "alertmanager_cluster_enabled == 0",
     ],
 )
-def test_what_each_part_says_is_there(room, expression):
-    wait_until(lambda: room.query(expression), 10, expression)
+def test_what_each_part_says_is_there(addon, expression):
+    wait_until(lambda: addon.query(expression), 10, expression)
 
 
-def test_the_site_is_visited_below_its_prefix(room):
-    (prometheus,) = room.stack.inspect("prometheus")
-    name, (port,) = f"{room.stack.name}-prefix", free_ports(1)
-    room.stack.run(
+def test_the_site_is_visited_below_its_prefix(addon):
+    (prometheus,) = addon.stack.inspect("prometheus")
+    name, (port,) = f"{addon.stack.name}-prefix", free_ports(1)
+    addon.stack.run(
         *("docker", "run", "--detach", "--name", name, f"--publish=127.0.0.1:{port}:9090"),
         *("--env=APP_REPLICAS=1", "--env=SCRIPT_NAME=/shop", prometheus["Image"]),
     )
@@ -64,26 +64,26 @@ def test_the_site_is_visited_below_its_prefix(room):
         wait_until(lambda: answers_to(url), 20, "Prometheus")
         assert "replacement: https://${1}/shop/\n" in httpx.get(url).json()["data"]["yaml"]
     finally:
-        room.stack.run("docker", "rm", "--force", "--volumes", name)
+        addon.stack.run("docker", "rm", "--force", "--volumes", name)
 
 
-def test_every_replica_is_asked_and_sums_are_exact(room, replicas):
-    wait_until(lambda: room.value('sum(up{job="app"})') == 3, 20, "three targets")
-    before = settled(room)
+def test_every_replica_is_asked_and_sums_are_exact(addon, replicas):
+    wait_until(lambda: addon.value('sum(up{job="app"})') == 3, 20, "three targets")
+    before = settled(addon)
     with Load(replicas) as load:
         load.carry_on(1000)
     wait_until(
-        lambda: room.value(f"sum({ECHO})") == before + len(load.results), 10, "all to be counted"
+        lambda: addon.value(f"sum({ECHO})") == before + len(load.results), 10, "all to be counted"
     )
-    assert len(room.query(f"sum by (instance) ({ECHO}) > 0")) == 3
+    assert len(addon.query(f"sum by (instance) ({ECHO}) > 0")) == 3
 
 
-def settled(room) -> float:
+def settled(addon) -> float:
     """The sum, once two rounds of scrapes agree."""
     seen = []
 
     def same() -> bool:
-        value, oldest = room.value(f"sum({ECHO})"), room.value(f"min(timestamp({ECHO}))")
+        value, oldest = addon.value(f"sum({ECHO})"), addon.value(f"min(timestamp({ECHO}))")
         if value is None:  # not scraped yet
             return False
         if not seen or value != seen[0]:
@@ -94,10 +94,10 @@ def settled(room) -> float:
     return seen[0]
 
 
-def test_the_room_is_as_hardened_as_the_core(room):
-    grafana = ["grafana"] if room.stack.containers("grafana") else []
+def test_the_addon_is_as_hardened_as_the_core(addon):
+    grafana = ["grafana"] if addon.stack.containers("grafana") else []
     for service in ("prometheus", "alertmanager", "monitoring-proxy", *grafana, *EXPORTERS):
-        (container,) = room.stack.inspect(service)
+        (container,) = addon.stack.inspect(service)
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"], service
         assert host["CapDrop"] == ["ALL"], service
@@ -113,10 +113,10 @@ def test_the_room_is_as_hardened_as_the_core(room):
 EXPORTERS = ("node-exporter", "blackbox-exporter")
 
 
-def in_image(room, service: str, *command: str) -> subprocess.CompletedProcess:
+def in_image(addon, service: str, *command: str) -> subprocess.CompletedProcess:
     """Run a tool of the service's image, with the rules and tests as they are in the repository."""
-    image = room.stack.inspect(service)[0]["Config"]["Image"]
-    return room.stack.run(
+    image = addon.stack.inspect(service)[0]["Config"]["Image"]
+    return addon.stack.run(
         *("docker", "run", "--rm", "--network=none", f"--entrypoint={command[0]}"),
         f"--volume={PROMETHEUS}/server:/etc/prometheus:ro",
         f"--volume={PROMETHEUS}/alertmanager:/etc/alertmanager:ro",
@@ -134,8 +134,8 @@ def in_image(room, service: str, *command: str) -> subprocess.CompletedProcess:
         "test rules /tests/slow.yml",
     ],
 )
-def test_promtool_finds_nothing(room, words):
-    answer = in_image(room, "prometheus", "promtool", *words.split())
+def test_promtool_finds_nothing(addon, words):
+    answer = in_image(addon, "prometheus", "promtool", *words.split())
     assert not answer.returncode, answer.stdout + answer.stderr
 
 
@@ -147,23 +147,23 @@ def test_promtool_finds_nothing(room, words):
         ("alertname=SlowRoute severity=warning route=/", "people"),
     ],
 )
-def test_who_is_told(room, labels, receiver):
+def test_who_is_told(addon, labels, receiver):
     file = "--config.file=/etc/alertmanager/alertmanager.yml"
     words = ("amtool", "config", "routes", "test", file, *labels.split())
-    answer = in_image(room, "alertmanager", *words)
+    answer = in_image(addon, "alertmanager", *words)
     assert answer.stdout.strip() == receiver, answer.stderr
 
 
-def test_the_receivers_that_the_page_shows_are_right(room):
+def test_the_receivers_that_the_page_shows_are_right(addon):
     (example,) = re.findall(r"```yaml\n(.*?)```", (PROMETHEUS / "receivers.md").read_text(), re.S)
     (top,) = re.findall(r"`(global: .*?)`", (PROMETHEUS / "receivers.md").read_text(), re.S)
     text = (PROMETHEUS / "alertmanager/alertmanager.yml").read_text()
     people = re.compile(r"  - name: people\n(    .*\n)+")
     assert people.search(text)
-    file = room.stack.folder / "example.yml"
+    file = addon.stack.folder / "example.yml"
     file.write_text(f"{top}\n{people.sub(example, text)}")
-    image = room.stack.inspect("alertmanager")[0]["Config"]["Image"]
-    room.stack.run(
+    image = addon.stack.inspect("alertmanager")[0]["Config"]["Image"]
+    addon.stack.run(
         *("docker", "run", "--rm", "--network=none", "--entrypoint=amtool"),
         *(f"--volume={file}:/example.yml:ro", image, "check-config", "/example.yml"),
     )
@@ -190,26 +190,26 @@ def test_every_alert_is_made_real_or_said_not_to_be():
     assert real | NOT_MADE_REAL | {"Watchdog"} == {rule["alert"] for rule in ALERTS}
 
 
-def test_the_blackbox_exporter_is_no_way_out(room):
+def test_the_blackbox_exporter_is_no_way_out(addon):
     """It asks what it is told to, so it must not reach what the application may not."""
-    (container,) = room.stack.inspect("blackbox-exporter")
+    (container,) = addon.stack.inspect("blackbox-exporter")
     (network,) = container["NetworkSettings"]["Networks"]
     assert network.endswith("_backend")
 
 
-def test_the_application_does_not_notice_that_prometheus_is_gone(room):
-    room.stack.compose("stop", "prometheus")
-    with Load(room.stack) as load:
+def test_the_application_does_not_notice_that_prometheus_is_gone(addon):
+    addon.stack.compose("stop", "prometheus")
+    with Load(addon.stack) as load:
         load.carry_on(200)
     assert load.failed == [], load.summary
-    room.stack.compose("start", "prometheus")
-    wait_until(lambda: answers(room), 30, "Prometheus")
+    addon.stack.compose("start", "prometheus")
+    wait_until(lambda: answers(addon), 30, "Prometheus")
     # What was counted meanwhile is there.
-    wait_until(lambda: (room.value(f"sum({ECHO})") or 0) >= 200, 20, "the counters")
+    wait_until(lambda: (addon.value(f"sum({ECHO})") or 0) >= 200, 20, "the counters")
 
 
-def answers(room) -> bool:
+def answers(addon) -> bool:
     try:
-        return room.value('sum(up{job="app"})') == 1
+        return addon.value('sum(up{job="app"})') == 1
     except httpx.HTTPError:
         return False

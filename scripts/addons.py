@@ -1,4 +1,4 @@
-"""Optional rooms, switched on with `make up WITH="monitoring logging"` and off with `WITH=`.
+"""Optional add-ons, switched on with `make up WITH="monitoring logging"` and off with `WITH=`.
 
 The choice is remembered as COMPOSE_FILE in .env, Compose's own way, so that plain `docker compose`
 sees the same stack. That line is the only one of .env that `make` writes. With it, Compose reads no
@@ -18,7 +18,7 @@ from messages import die
 
 CORE = "docker-compose.yml"
 OVERRIDE = "docker-compose.override.yml"
-# The folder of each, which has the name of the service that the room is about.
+# The folder of each, which has the name of the service that the add-on is about.
 FOLDERS = {"monitoring": "prometheus", "logging": "logstash"}
 LINE = "COMPOSE_FILE="
 
@@ -65,20 +65,20 @@ def replace(file: Path, text: str) -> None:
 
 
 def compose_files(names: list[str], without: str) -> list[str]:
-    """What Compose reads when these rooms are on; without: what to type when one is not here."""
+    """What Compose reads when these add-ons are on; without: what to type when one is not here."""
     override = [OVERRIDE] if (ROOT / OVERRIDE).exists() else []
     return [CORE, *overlays(names, CORE, without), *override]
 
 
 def overlays(names: list[str], file: str, without: str) -> list[str]:
-    """The rooms' files of that name."""
+    """The add-ons' files of that name."""
     paths = []
     for name in names:
         if name not in FOLDERS:
-            die(f"there is no room named {name}", f"choose among: {' '.join(FOLDERS)}")
+            die(f"there is no add-on named {name}", f"choose among: {' '.join(FOLDERS)}")
         path = f"{FOLDERS[name]}/{file}"
         if not (ROOT / path).exists():
-            die(f"the room {name} is not here: {path} is missing", without)
+            die(f"the add-on {name} is not here: {path} is missing", without)
         paths.append(path)
     return paths
 
