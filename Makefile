@@ -18,7 +18,7 @@ export BUILDX_NO_DEFAULT_ATTESTATIONS := 1
 PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench dashboards requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -115,9 +115,6 @@ soak: $(VENV)/ready ## the proofs that take hours
 bench: $(VENV)/ready ## compare this stack's throughput with the bare set-up of the tutorials; WHAT=edge for cache and slow clients, WHAT=shipping for log lines
 	@bash scripts/engine.sh if-needed
 	@PYTHONPATH=tests python tests/bench/$(or $(WHAT),compare).py
-
-dashboards: $(VENV)/ready ## write the dashboards again that prometheus/grafana/dashboards.py describes
-	@python prometheus/grafana/dashboards.py
 
 requirements: $(VENV)/bin/uv ## lock the Python dependencies again
 	@bash scripts/lock.sh
