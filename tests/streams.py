@@ -7,25 +7,40 @@ import h2.config
 import h2.connection
 import h2.events
 from clone import Clone
+from h2.settings import SettingCodes
 from raw import connect
 
 
 class Streams:
-    """Requests on a connection of its own; `body`: bytes of each request's, which never ends."""
+    """Requests on a connection of its own; `body`: bytes of each request's, which never ends.
+
+    window: bytes that the server may send on each stream; as many as HTTP/2 has, if not given.
+    """
 
     def __init__(
-        self, stack: Clone, path: str, number: int, *, method: str = "GET", body: int = 0, **fields
+        self,
+        stack: Clone,
+        path: str,
+        number: int,
+        *,
+        method: str = "GET",
+        body: int = 0,
+        window: int = 65535,
+        host: str = "localhost",
+        **fields,
     ):
         tls = stack.tls()
         tls.set_alpn_protocols(["h2"])
         self.socket = connect(stack, tls)
         self.http = h2.connection.H2Connection(h2.config.H2Configuration())
+        self.http.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = window
+        self.http.local_settings.acknowledge()
         self.http.initiate_connection()
         self.left = dict.fromkeys(range(1, 2 * number, 2), body)
         self.statuses: Counter[int] = Counter()
         for stream in self.left:
             fields |= {":method": method, ":path": path, ":scheme": "https"}
-            names = sorted((fields | {":authority": "localhost"}).items())
+            names = sorted((fields | {":authority": host}).items())
             self.http.send_headers(stream, names, end_stream=not body)
         self.flush()
 

@@ -41,6 +41,25 @@ def test_uploads_and_responses_of_one_client_fit_into_tmp(attacked, n):
     assert {visit.status for visit in visitor.visits} == {200}
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "limit"), [("/metrics/x", "localhost", "CONNECTION_LIMIT"), ("/", "a.b", None)]
+)
+def test_refused_streams_without_a_window_hold_no_memory(attacked, n, path, host, limit):
+    """A response without a body needs no window (RFC 9113, 6.9), so that nginx is done with it.
+
+    Each of those that are left holds up to 44 kB.
+    """
+    with ExitStack() as held:
+        opened = [
+            held.enter_context(Streams(attacked, path, 64, window=0, host=host)) for _ in range(4)
+        ]
+        for streams in opened:
+            wait_until(lambda s=streams: s.take() and s.statuses.total() == 64, 20, "responses")
+            while streams.take():
+                pass
+        assert sum(len(streams.left) for streams in opened) <= n.get(limit, 0)
+
+
 def test_nginx_and_the_engine_have_the_limits_of_the_table(attacked, n):
     (nginx,) = attacked.inspect("nginx")
     host = nginx["HostConfig"]
