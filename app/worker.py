@@ -254,7 +254,7 @@ def first_bytes(conn):
     if conn.initialized and conn.parser.unreader.buf.getvalue():
         return b""
     try:
-        return conn.sock.recv(16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return conn.sock.recv(32, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return b"" if conn.initialized else None
     except OSError:

@@ -7,6 +7,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 INTERNAL_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/hashed-files"})
 
 
+# Werkzeug compares each preference with each type: 31 ms of CPU time for 24 kB, on an error page.
+# A longer header than any browser's counts as absent: anything will do (RFC 9110, 12.5.1).
+PREFERENCES = ("HTTP_ACCEPT", "HTTP_ACCEPT_LANGUAGE", "HTTP_ACCEPT_CHARSET", "HTTP_ACCEPT_ENCODING")
+LONGEST_PREFERENCES = 1000
+
+
 class Hosts:
     """WSGI middleware that spares internal paths Flask's check of the Host header."""
 
@@ -15,6 +21,9 @@ class Hosts:
         self.internal_host = trusted_hosts[0].lstrip(".") if trusted_hosts else "localhost"
 
     def __call__(self, environ, start_response):
+        for name in PREFERENCES:
+            if len(environ.get(name, "")) > LONGEST_PREFERENCES:
+                del environ[name]
         if environ.get("PATH_INFO") in INTERNAL_PATHS:
             environ["HTTP_HOST"] = self.internal_host
         elif "HTTP_HOST" in environ:

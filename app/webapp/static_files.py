@@ -54,6 +54,11 @@ class StaticFiles(WhiteNoise):
         return url in self.hashed_urls
 
 
+def as_copy(headers, path, url):
+    """A compromised container can offer any file: none of them runs as a page of this site."""
+    headers["Content-Security-Policy"] = "sandbox"
+
+
 def not_found(filename):
     abort(404)
 
@@ -76,6 +81,7 @@ def init_app(app):
             app.wsgi_app, app.static_folder, app.static_url_path, [*manifest.values(), *copies]
         )
         if copies:
+            app.wsgi_app.add_headers_function = as_copy
             app.wsgi_app.add_files(peer_files.folder, app.static_url_path)
         # Flask's own view would serve what else lies in the folder, the manifest for one.
         app.view_functions["static"] = not_found

@@ -16,5 +16,7 @@ case ${LISTEN-} in
   *.0/24) LISTEN=$(grep -o "^${LISTEN%0/24}[0-9]*" /etc/hosts) ;;
 esac
 # localhost is for itself and the health check. Without LISTEN, everywhere.
+# A query of the defaults (50 million samples, two minutes) needs more memory than there is.
 exec /bin/prometheus --config.file=/tmp/configuration --storage.tsdb.path=/prometheus \
+  --query.max-samples=10000000 --query.timeout=30s \
   --web.listen-address="${LISTEN-}:9090" ${LISTEN:+--web.listen-address=localhost:9090} "$@"

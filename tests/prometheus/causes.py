@@ -295,7 +295,9 @@ CAUSES = {
 }
 
 # Cases of promtool alone: what looks at hours, and what nobody does to a machine that is used.
-NOT_MADE_REAL = {"DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "TargetMissing"}
+NOT_MADE_REAL = {
+    *("DiskFillsUp", "MachineShortOfMemory", "MetricsNotStored", "SeriesChurn", "TargetMissing"),
+}
 # In soak_causes.py; as long as the disk is full, others on this machine have little space.
 ON_REQUEST = {
     "a scanner sends nonsense": Cause(nonsense, set()),

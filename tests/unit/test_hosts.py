@@ -70,3 +70,12 @@ def test_links_in_requests_have_the_visitors_host(make_app):
     app = make_app(SERVER_NAME="a.example b.example", PUBLIC_PORT="8443")
     with app.test_request_context("/", base_url="https://b.example"):
         assert url_for("health.livez", _external=True) == "https://b.example/livez"
+
+
+@pytest.mark.parametrize("name", ["Accept", "Accept-Language", "Accept-Encoding", "Accept-Charset"])
+def test_preferences_longer_than_a_browsers_count_as_absent(client, name):
+    """Comparing them takes a second of CPU time for some hundred error pages."""
+    for text, seen in (("a/b," * 200, True), ("a/b," * 2000, False)):
+        echo = client.get("/diagnostics/echo", headers={name: text}).json
+        assert (name in dict(echo["headers"])) == seen
+    assert client.get("/nowhere", headers={name: "a/b," * 6000}).status_code == 404

@@ -235,6 +235,8 @@ def test_gunicorn_serves_the_copies_as_its_own_and_lists_them(peer, serve):
         assert answer.read() == content
         assert answer.headers["Content-Type"] == 'text/css; charset="utf-8"'
         assert answer.headers["Cache-Control"] == "max-age=31536000, public, immutable"
+        # Opened as a page, it runs no script: the peer may be compromised.
+        assert answer.headers["Content-Security-Policy"] == "sandbox"
     # To whatever address, as a peer asks it.
     assert 10 <= json.loads(server.get(peer_files.PATH, Host="192.0.2.1"))[name] < 60
     made = os.listdir(peer_files.MEMORY)

@@ -165,6 +165,29 @@ def test_pages_of_other_sites_are_refused_with_password(addon, page, method, pat
 
 
 @parametrized
+def test_links_and_images_of_other_sites_are_refused_but_for_pages(addon, page, method, path, body):
+    """What a browser sends for an image has no Origin; a person may follow a link."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert (
+        ask(addon, page, method, path, body, headers=headers, auth=addon.login).status_code == 403
+    )
+    headers["Sec-Fetch-Mode"] = "navigate"
+    home = httpx.get(getattr(addon, page), headers=headers, auth=addon.login)
+    assert home.status_code in (200, 302)
+
+
+def test_a_query_cannot_take_all_memory(addon):
+    (before,) = addon.stack.inspect("prometheus")
+    query = "max_over_time(vector(1)[49000000s:1s])"
+    answer = httpx.get(
+        f"{addon.url}/api/v1/query", params={"query": query}, auth=addon.login, timeout=60
+    )
+    assert answer.status_code == 422
+    (after,) = addon.stack.inspect("prometheus")
+    assert after["State"]["StartedAt"] == before["State"]["StartedAt"]
+
+
+@parametrized
 def test_no_preflight_of_other_sites_succeeds(addon, page, method, path, body):
     headers = {"Origin": FOREIGN, "Access-Control-Request-Method": method}
     assert ask(addon, page, "OPTIONS", path, None, headers=headers).status_code == 403
