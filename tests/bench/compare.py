@@ -221,8 +221,14 @@ def measured(image: str, candidate: Clone) -> dict[str, float]:
     result = wrk.load(
         *(image, candidate, url, CONNECTIONS, SECONDS), network=candidate.network, around=used
     )
-    parts = used.seconds
-    parts["machine"] -= result.cpu + sum(parts.pop(name, 0) for name in RECEIVERS)
+    seconds = used.seconds
+    receivers = sum(seconds.pop(name, 0) for name in RECEIVERS)
+    machine = seconds.pop("machine") - result.cpu - receivers
+    parts = {name: seconds.pop(name) for name in ("nginx", "app", "engine")}
+    parts["add-ons"] = sum(seconds.values())
+    # The kernel's network, mostly.
+    parts["rest"] = machine - sum(parts.values())
+    parts["machine"] = machine
     if exact:
         # wrk closes its connections at the end, with a request on each under way.
         most = result.requests + CONNECTIONS
