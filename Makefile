@@ -18,7 +18,7 @@ export BUILDX_NO_DEFAULT_ATTESTATIONS := 1
 PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit test test-all soak bench requirements
+.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit check test test-all soak bench requirements
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -101,6 +101,12 @@ format: $(VENV)/ready ## format Python and shell files
 
 unit: $(VENV)/ready ## run the unit tests; needs no Docker
 	@pytest tests/unit --cov --cov-report=term-missing:skip-covered
+
+check: $(VENV)/ready ## lint, unit tests and one file of stack tests, in 3 minutes: for the inner loop
+	@bash scripts/engine.sh if-needed
+	@bash scripts/lint.sh
+	@pytest --quiet --numprocesses=2 tests/unit
+	@pytest --quiet tests/stack/test_edge.py
 
 test: $(VENV)/ready ## lint, unit tests, and the running stack tested from outside
 	@bash scripts/test.sh

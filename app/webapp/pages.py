@@ -1,4 +1,4 @@
-"""The sample: a page that shows what the stack did for its visitor, and the small API behind it."""
+"""The sample: a page that shows the path of a visitor's request, and the JSON API behind it."""
 
 import os
 import socket

@@ -1,13 +1,13 @@
-// Asks the application what the stack did for this request, and shows the answer.
+// Requests the facts about this visit from /api/request, and shows them.
 
 const main = document.querySelector("main");
-const button = document.querySelector("#ask");
+const button = document.querySelector("#send");
 const state = document.querySelector("#state");
 const tally = document.querySelector("#tally");
 const answered = new Map();
 
-// What fetch rejects with, in words a visitor understands.
-const REASONS = { TimeoutError: "no answer within 10 seconds", TypeError: "the server is not reachable" };
+// What fetch rejects with, as a message for visitors.
+const REASONS = { TimeoutError: "no response within 10 seconds", TypeError: "the server is not reachable" };
 
 function show(answer) {
   for (const element of document.querySelectorAll("[data-field]")) {
@@ -40,7 +40,7 @@ function count({ replica, worker }) {
   tally.closest("section").hidden = false;
 }
 
-async function ask() {
+async function send() {
   button.disabled = true;
   main.ariaBusy = "true";
   const start = performance.now();
@@ -52,16 +52,16 @@ async function ask() {
     });
     if (!response.ok) {
       const id = response.headers.get("X-Request-ID");
-      throw new Error(`the answer was ${response.status}` + (id ? `, request id ${id}` : ""));
+      throw new Error(`status ${response.status}` + (id ? `, request id ${id}` : ""));
     }
     const answer = await response.json();
     show(answer);
     count(answer);
-    state.textContent = `Answered in ${Math.round(performance.now() - start)} ms`;
+    state.textContent = `Response in ${Math.round(performance.now() - start)} ms`;
     main.classList.remove("failed");
   } catch (error) {
     const reason = REASONS[error.name] ?? error.message;
-    state.textContent = `That did not work: ${reason}. Ask again in a moment.`;
+    state.textContent = `The request failed: ${reason}. Send it again in a moment.`;
     main.classList.add("failed");
   } finally {
     main.ariaBusy = "false";
@@ -70,7 +70,7 @@ async function ask() {
 }
 
 button.addEventListener("click", async () => {
-  await ask();
+  await send();
   button.focus();
 });
-ask();
+send();
