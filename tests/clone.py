@@ -227,9 +227,10 @@ class Clone:
             self.run("docker", "rmi", name, check=False)
 
     def is_healthy(self, service: str) -> bool:
-        return all(
+        containers = self.inspect(service)
+        return bool(containers) and all(
             container["State"].get("Health", {}).get("Status") == "healthy"
-            for container in self.inspect(service)
+            for container in containers
         )
 
     def log(self, service: str) -> list[dict]:

@@ -41,16 +41,24 @@ def test_root_file_system_is_read_only(stack, service):
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_no_program_raises_privileges(stack, service):
+    find = ("find", "/", "-xdev", "-type", "f", "-perm", "/6000")
+    assert stack.execute(service, *find, check=False) == ""
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_limits_are_in_force(stack, service):
-    for container in stack.inspect(service):
-        host = container["HostConfig"]
-        assert host["Memory"] == MEMORY[service]
-        assert host["CpuQuota"] == 200_000
-        assert host["PidsLimit"] == PROCESSES[service]
-        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-        assert host["RestartPolicy"]["Name"] == "unless-stopped"
-        assert not host["Privileged"]
-        assert container["Config"]["StopTimeout"] == 40
+    (container,) = stack.inspect(service)
+    host = container["HostConfig"]
+    assert host["Memory"] == MEMORY[service]
+    assert host["CpuQuota"] == 200_000
+    assert host["PidsLimit"] == PROCESSES[service]
+    assert host["Tmpfs"]
+    assert not [folder for folder, options in host["Tmpfs"].items() if "size=" not in options]
+    assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert not host["Privileged"]
+    assert container["Config"]["StopTimeout"] == 40
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -82,15 +90,15 @@ def test_application_reaches_nothing_outside(stack):
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_secret_in_environment_or_image(stack, service):
     secret = (stack.folder / "secrets/secret_key").read_text().strip()
-    for container in stack.inspect(service):
-        history = stack.run("docker", "history", "--no-trunc", container["Image"]).stdout
-        assert secret not in str(container)
-        assert secret not in history
+    (container,) = stack.inspect(service)
+    history = stack.run("docker", "history", "--no-trunc", container["Image"]).stdout
+    assert secret not in str(container)
+    assert secret not in history
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_says_what_it_was_built_on(stack, service):
-    for container in stack.inspect(service):
-        labels = container["Config"]["Labels"]
-        base = labels["org.opencontainers.image.base.name"]
-        assert (labels.get("base-images") == "debian") == base.startswith("fallback/")
+    (container,) = stack.inspect(service)
+    labels = container["Config"]["Labels"]
+    base = labels["org.opencontainers.image.base.name"]
+    assert (labels.get("base-images") == "debian") == base.startswith("fallback/")

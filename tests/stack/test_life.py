@@ -78,6 +78,19 @@ def test_a_slow_request_is_answered_before_the_application_stops(stack):
         stack.make("up")
 
 
+def test_nginx_answers_what_is_under_way_before_it_stops(stack):
+    try:
+        with ThreadPoolExecutor() as pool, stack.client(timeout=30) as client:
+            slow = pool.submit(client.get, "/diagnostics/work?ms=3002")
+            wait_until(lambda: "working for 3002 ms" in str(stack.log("app")), 3, "its beginning")
+            stop = pool.submit(stack.compose, "stop", "nginx")
+            assert slow.result().status_code == 200
+            stop.result()
+        assert stack.inspect("nginx")[0]["State"]["ExitCode"] == 0
+    finally:
+        stack.make("up")
+
+
 def test_a_draining_container_is_unready_and_healthy(stack):
     """Swarm would replace it for being unhealthy, although somebody is draining it on purpose."""
 

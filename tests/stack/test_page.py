@@ -1,7 +1,6 @@
 """The sample's page in a real browser, over TLS; a fork deletes this file with the sample."""
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -116,14 +115,15 @@ def under_way(stack: Clone) -> int:
 
 
 def test_the_start_page_outlives_the_application(stack, client):
-    client.get("/")
+
+    def state() -> str:
+        answer = client.get("/")
+        assert answer.status_code == 200
+        return answer.headers["X-Cache-Status"]
+
+    state()
     stack.compose("kill", "app")
     try:
-        states = set()
-        while not states & {"STALE", "UPDATING"}:
-            answer = client.get("/")
-            assert answer.status_code == 200
-            states.add(answer.headers["X-Cache-Status"])
-            time.sleep(0.1)
+        wait_until(lambda: state() in ("STALE", "UPDATING"), 10, "the old page")
     finally:
         stack.start("app")

@@ -126,6 +126,17 @@ def test_two_names_of_ours_share_no_connection(behind_a_proxy, host, status):
     assert raw.exchange(connection, request.encode()).split()[1] == status.encode()
 
 
+def test_two_names_of_ours_share_no_cached_response(behind_a_proxy):
+    def identity(host: str) -> str:
+        request = "GET /diagnostics/page?cache=public,max-age=30&test=names HTTP/1.1\r\n"
+        request += f"Host: {host}\r\nConnection: close\r\n\r\n"
+        answer = raw.exchange(raw.handshake(behind_a_proxy, host), request.encode())
+        return json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+
+    assert identity("a.localhost") == identity("a.localhost")
+    assert identity("a.localhost") != identity("b.localhost")
+
+
 def test_hsts_when_it_is_set(behind_a_proxy):
     with behind_a_proxy.client() as client:
         for path in ("/diagnostics/hello", "/nowhere", "/metrics", behind_a_proxy.style_sheet()):

@@ -64,7 +64,7 @@ def test_every_target_is_listed(stack):
     assert listed == targets
 
 
-@pytest.mark.parametrize(("target", "word"), [("ps", "healthy"), ("config", "read_only: true")])
+@pytest.mark.parametrize(("target", "word"), [("ps", "(healthy)"), ("config", "read_only: true")])
 def test_small_targets(stack, target, word):
     assert word in stack.make(target).stdout
 
@@ -300,14 +300,13 @@ def test_replicas_share_the_load(stack, client):
     try:
         stack.compose("up", "--detach", "--no-recreate", "--scale", "app=3")
         wait_until(lambda: stack.is_healthy("app"), 30, "three replicas healthy")
-        seen = wait_until(
+        wait_until(
             lambda: (
                 len({client.get("/diagnostics/echo").json()["replica"] for _ in range(30)}) == 3
             ),
             10,
             "answers from three replicas",
         )
-        assert seen
     finally:
         stack.make("up")
     assert len(stack.containers("app")) == 1

@@ -15,6 +15,13 @@ import pytest
 from conftest import APP, KEY
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def server(serve):
     server = serve(WEB_CONCURRENCY="2", PROXY_COUNT="0")
@@ -76,7 +83,7 @@ def test_sigterm_lets_a_slow_request_finish(server):
         target=lambda: answers.append(json.loads(server.get("/diagnostics/work?ms=1200")))
     )
     slow.start()
-    time.sleep(0.4)
+    wait_for(lambda: "working for 1200 ms" in server.out.read_text())
     assert server.stop() == 0
     slow.join()
     assert [answer["ms"] for answer in answers] == [1200]
@@ -118,10 +125,7 @@ def test_below_a_prefix_probes_stay_at_the_root(serve):
 
     before = worker()
     server.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 20
-    while worker() == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: worker() != before)
 
 
 def test_few_open_files_are_raised_to_what_connections_need(serve):
@@ -149,3 +153,9 @@ def test_gunicorn_keeps_connections_longer_than_nginx():
     settings = (APP / "gunicorn.conf.py").read_text()
     of_gunicorn = int(re.search(r"^keepalive = (\d+)$", settings, re.MULTILINE)[1])
     assert of_gunicorn > of_nginx + 5
+
+
+@pytest.mark.parametrize("name", ["max_requests", "max_requests_jitter"])
+def test_workers_are_replaced_and_not_all_at_once(name):
+    settings = (APP / "gunicorn.conf.py").read_text()
+    assert int(re.search(rf"^{name} = ([0-9_]+)$", settings, re.MULTILINE)[1]) >= 1000

@@ -117,6 +117,12 @@ def test_one_step_beyond_is_refused(setting, unit, limit, others):
     assert setting in fix or f"{limit}=" in fix
 
 
+def test_other_memory_of_nginx_is_part_of_its_limit():
+    n = limits.numbers(read(COMPOSE))
+    (rule,) = (rule for rule in limits.RULES if rule.limit == "NGINX_MEMORY")
+    assert rule.needed(n) - rule.needed(n | {"NGINX_OTHER": 0}) == n["NGINX_OTHER"] > 0
+
+
 def test_a_smaller_cache_than_is_kept_free_is_refused():
     assert "NGINX_CACHE=64m" in refusal(COMPOSE, NGINX_CACHE="63m")
 

@@ -28,7 +28,9 @@ def test_the_shell_passes_the_strict_csp(client):
     assert not re.search(r"<script(?![^>]*\bsrc=)", page)
     # Nothing from elsewhere.
     assert not re.search(r'(src|href)="(https?:)?//', page)
-    for name in re.findall(r"/static/([\w.-]+)", page):
+    names = re.findall(r"/static/([\w.-]+)", page)
+    assert {name.rpartition(".")[2] for name in names} >= {"css", "js"}
+    for name in names:
         assert client.get(f"/static/{name}").status_code == 200
         assert "data:" not in (APP / "webapp/static" / name).read_text()
 
@@ -62,6 +64,7 @@ def test_only_reading(client, path):
 
 
 def test_favicon(client):
+    assert client.get("/favicon.ico").headers["Cache-Control"] == "max-age=86400"
     answer = client.get("/favicon.ico", follow_redirects=True)
     assert answer.status_code == 200
     assert answer.mimetype == "image/svg+xml"

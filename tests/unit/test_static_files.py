@@ -85,14 +85,19 @@ def test_a_name_that_only_looks_hashed_is_not_immutable(compiled, client, make_c
 
 @pytest.mark.parametrize(
     "name",
-    ["nowhere.css", "", "../wsgi.py", "%2e%2e/wsgi.py", "..%2fwsgi.py", "cache_manifest.json",
-     "error.css.gz", "/error.css", "x%00.css"],
+    ["nowhere.css", "", "../config.py", "%2e%2e/config.py", "..%2fconfig.py", "x%00.css",
+     "cache_manifest.json", "error.css.gz"],
 )  # fmt: skip
-def test_anything_else_is_the_normal_404(client, name):
+def test_anything_else_is_the_normal_404(client, compiled, name):
+    assert (compiled.parent / "config.py").exists()
     answer = client.get(f"/static/{name}", headers={"Accept": "application/json"})
-    assert answer.status_code in (404, 308)
-    if answer.status_code == 404:
-        assert answer.json["request_id"]
+    assert answer.status_code == 404
+    assert answer.json["request_id"]
+
+
+def test_two_slashes_lead_to_the_name_with_one(client):
+    answer = client.get("/static//error.css")
+    assert (answer.status_code, answer.location) == (308, "http://localhost/static/error.css")
 
 
 @pytest.mark.parametrize(

@@ -160,12 +160,27 @@ def test_every_query_has_data(busy, panel):
         {"route": "/diagnostics/echo", "instance": re.escape(instance).replace("\\", "\\\\")},
     )
     for target in panel["targets"]:
+        legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
+        if "vector(0)" in target["expr"]:
+            for name, matchers in SELECTOR.findall(target["expr"]):
+                labels = {*legend, *re.findall(r"(\w+)[!=]", matchers)}
+                wait_until(
+                    lambda n=name, ls=labels: has_labels(busy, n, ls), 30, f"{name} {labels}"
+                )
         for expression in {filled_in(target["expr"], values) for values in choices}:
             found = wait_until(lambda e=expression: numbers(busy, e), 30, expression)
             if found == [{}] and "or on() vector(0)" in expression:
                 continue
-            for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+            for label in legend:
                 assert any(label in series for series in found), label
+
+
+# Of `or vector(0)`, which would hide that a metric is not there.
+SELECTOR = re.compile(r"\b(up\b|\w+(?=\{))(?:\{([^}]*)\})?")
+
+
+def has_labels(addon, name: str, labels: set[str]) -> bool:
+    return any(labels <= series["metric"].keys() for series in addon.query(name))
 
 
 def numbers(addon, expression: str) -> list[dict[str, str]]:
