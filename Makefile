@@ -25,7 +25,7 @@ help: ## print this list
 		printf '  make %-17s %s\n' "$$target" "$$text"; done
 
 up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional add-ons
-	@$(PYTHON) scripts/up.py
+	@$(PYTHON) -m scripts up
 
 down: ## stop and remove the containers; volumes stay
 	@docker compose down --remove-orphans
@@ -37,28 +37,28 @@ purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
 	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
 
 release: ## put a new version of the application in place of the running one, without losing a request
-	@$(PYTHON) scripts/release.py
+	@$(PYTHON) -m scripts release
 
 release-rollback: ## the same, back to the version before
-	@$(PYTHON) scripts/release.py back
+	@$(PYTHON) -m scripts release-rollback
 
 swarm: ## make this machine a Swarm of one node, to try on
-	@$(PYTHON) scripts/stack.py init
+	@$(PYTHON) -m scripts swarm
 
 deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
-	@$(PYTHON) scripts/deploy.py
+	@$(PYTHON) -m scripts deploy
 
 deploy-environment: ## the same, but for the last step: print the variables with which `docker stack deploy` works by hand
-	@$(PYTHON) scripts/deploy.py environment
+	@$(PYTHON) -m scripts deploy-environment
 
 rollback: ## bring back what the last deploy replaced
-	@$(PYTHON) scripts/stack.py rollback
+	@$(PYTHON) -m scripts rollback
 
 status: ## what runs in the Swarm, in which version
-	@$(PYTHON) scripts/stack.py status
+	@$(PYTHON) -m scripts status
 
 undeploy: ## remove the stack from the Swarm
-	@$(PYTHON) scripts/stack.py undeploy
+	@$(PYTHON) -m scripts undeploy
 
 rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
 	@bash scripts/rotate.sh
@@ -67,13 +67,13 @@ grafana-password: ## give Grafana's admin a new password, in secrets/grafana_pas
 	@bash scripts/grafana-password.sh
 
 replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
-	@$(PYTHON) scripts/replay.py
+	@$(PYTHON) -m scripts replay
 
 clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
-	@$(PYTHON) scripts/clean.py
+	@$(PYTHON) -m scripts clean
 
 doctor: ## check this machine; each problem with its fix
-	@$(PYTHON) scripts/doctor.py
+	@$(PYTHON) -m scripts doctor
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
 	@bash scripts/engine.sh

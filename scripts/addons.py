@@ -12,9 +12,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import compose
-from compose import ROOT
-from messages import die
+from scripts import compose
+from scripts.compose import ROOT
+from scripts.messages import die
 
 CORE = "docker-compose.yml"
 OVERRIDE = "docker-compose.override.yml"

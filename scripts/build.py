@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compose
-from compose import ROOT, run
-from messages import die
+from scripts import compose
+from scripts.compose import ROOT, run
+from scripts.messages import die
 
 
 def environment(base_images: str = "") -> dict[str, str]:

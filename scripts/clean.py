@@ -1,13 +1,11 @@
-#!/usr/bin/env python3
 """`make clean`: remove what this project generated, and nothing a person wrote."""
 
 import hashlib
 import shutil
 
-import compose
-import doctor
-from compose import ROOT, last_words, run
-from messages import die, say
+from scripts import compose, doctor
+from scripts.compose import ROOT, last_words, run
+from scripts.messages import die, say
 
 # Never .env, and never a folder that CERTIFICATES names.
 GENERATED = [
@@ -90,7 +88,3 @@ def remove_made_secrets() -> None:
     notes.unlink()
     if not any(notes.parent.iterdir()) and not notes.parent.is_symlink():
         notes.parent.rmdir()
-
-
-if __name__ == "__main__":
-    main()

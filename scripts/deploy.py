@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """`make deploy`: from what is committed here to a Swarm that serves it, in the order below.
 
 Ends with 0 only when every task that is wanted runs the new version and is healthy. Otherwise the
@@ -18,14 +17,9 @@ import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
-import addons
-import build
-import compose
-import doctor
-import limits
-import swarm
-from compose import ROOT, last_words, run
-from messages import die, hear_signals, say, show_log
+from scripts import addons, build, compose, doctor, limits, swarm
+from scripts.compose import ROOT, last_words, run
+from scripts.messages import die, hear_signals, say, show_log
 
 STACK_FILE = "docker-stack.yml"
 ENCRYPTED = "docker-stack.encrypted.yml"
@@ -44,11 +38,8 @@ LONGEST_NAME = 64 - 17 - 12
 
 def main() -> None:
     hear_signals()
-    if sys.argv[1:] == ["environment"]:
-        print_environment()
-    else:
-        prepared = prepare()
-        deploy(*prepared[:-1], with_registry=prepared[-1])
+    prepared = prepare()
+    deploy(*prepared[:-1], with_registry=prepared[-1])
 
 
 def print_environment() -> None:
@@ -573,12 +564,3 @@ def give_up(
         die(f"{failure}; and the old version did not come back: {second}", "make status")
     serves = serving(core)
     die(f"{failure}; what served before serves again: {serves}", "fix it, then: make deploy")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except swarm.NoAnswerError as error:
-        die(str(error), "make status")
-    except KeyboardInterrupt:
-        die("interrupted", "make status")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Check this machine for what the stack needs: one line a problem, with its fix.
 
 `make doctor` runs every check, with WITH="…" for those add-ons; `make up` runs them before
@@ -17,11 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import addons
-import build
-import compose
-import limits
-from compose import ROOT, run
+from scripts import addons, build, compose, limits
+from scripts.compose import ROOT, run
 
 HOW_TO_INSTALL = (
     "install Docker: https://docs.docker.com/engine/install/ (or, as root: make engine)"
@@ -421,7 +417,3 @@ def main() -> None:
     for problem in [] if found else unread_settings():
         print(f"warning: {problem}", file=sys.stderr)
     sys.exit(1 if found else 0)
-
-
-if __name__ == "__main__":
-    main()

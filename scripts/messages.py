@@ -6,6 +6,10 @@ import sys
 from typing import NoReturn
 
 
+class NoAnswerError(Exception):
+    """The engine did not answer: perhaps the managers are just choosing another leader."""
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 

@@ -1,10 +1,10 @@
-#!/usr/bin/env python3
 """`make release`: a new version of the application on one host, without losing a request.
 
 New containers start beside the old ones. When all are ready, nginx sends requests to them alone,
 and only then the old ones are stopped: one that is told to stop closes its kept-alive connections,
 and a POST that is just coming in on one of them would be lost. When they do not become ready, they
-go and the old ones stay. `release.py back` does the same with the image of before; settings stay.
+go and the old ones stay. `make release-rollback` does the same with the image of before; settings
+stay.
 
 nginx itself is not replaced: new static files come from the application until the next `make up`.
 """
@@ -13,22 +13,23 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 
-import build
-import compose
-import doctor
-from compose import ROOT, last_words, run
-from messages import die, hear_signals, say, show_log
+from scripts import build, compose, doctor
+from scripts.compose import ROOT, last_words, run
+from scripts.messages import die, hear_signals, say, show_log
 
 READY_WITHIN = 120  # seconds
 
 
-def main() -> None:
+def back() -> None:
+    """`make release-rollback`"""
+    main(back=True)
+
+
+def main(*, back: bool = False) -> None:
     hear_signals()
-    back = sys.argv[1:] == ["back"]
     # The way back takes neither a registry nor space on the disk.
     doctor.require(doctor.BEFORE_START if back else doctor.GROUPS)
     old, nginx = containers(), containers(service="nginx")
@@ -225,10 +226,3 @@ def purge() -> None:
     answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "purge")
     if answer.returncode:
         say(f"nginx may give out old pages for a minute: {last_words(answer)}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        die("interrupted", "make ps, then: make release, or make up")

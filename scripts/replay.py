@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """`make replay SINCE=… [UNTIL=…]`: send to Logstash once more what was logged.
 
 Docker keeps that, for as long as its log files' limits and the containers last: it is the record
@@ -11,12 +10,10 @@ SINCE and UNTIL are moments (2026-01-31T12:00:00Z) or how long ago (90m), as `do
 
 import os
 import subprocess
-import sys
 
-import compose
-import doctor
-from compose import last_words, run
-from messages import die, say
+from scripts import compose, doctor
+from scripts.compose import last_words, run
+from scripts.messages import die, say
 
 SERVICES = ("nginx", "app")
 SENDER = "app-log-forwarder"
@@ -98,10 +95,3 @@ def containers(service: str, *options: str) -> list[str]:
             *(f"--filter=label={label}" for label in filters),
         ).stdout.split()
     ]
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit("error: interrupted -> type it again: what has arrived already does no harm")

@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 """`make swarm`, `make status`, `make rollback`, `make undeploy`."""
 
 import sys
 import time
 
-import swarm
-from compose import last_words, run
-from messages import die, say
+from scripts import swarm
+from scripts.compose import last_words, run
+from scripts.messages import die, say
 
 
 def init() -> None:
@@ -88,12 +87,3 @@ def undeploy() -> None:
 def networks(stack: str) -> list[str]:
     ours = f"label=com.docker.stack.namespace={stack}"
     return run("docker", "network", "ls", "--quiet", "--filter", ours).stdout.split()
-
-
-if __name__ == "__main__":
-    try:
-        {"init": init, "status": status, "rollback": rollback, "undeploy": undeploy}[sys.argv[1]]()
-    except swarm.NoAnswerError as error:
-        die(str(error), "make status")
-    except KeyboardInterrupt:
-        die("interrupted; Swarm goes on by itself", "make status")

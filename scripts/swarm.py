@@ -10,10 +10,9 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import compose
-import doctor
-from compose import last_words, run
-from messages import die, say, show_log
+from scripts import compose, doctor
+from scripts.compose import last_words, run
+from scripts.messages import NoAnswerError, die, say, show_log
 
 # UpdateStatus.State once Swarm has given up on a version.
 ROLLED_BACK = {"rollback_completed"}
@@ -32,10 +31,6 @@ FAILURES_ALLOWED = 3
 
 class NotServingError(Exception):
     """A service did not become what was wanted."""
-
-
-class NoAnswerError(Exception):
-    """The engine did not answer: perhaps the managers are just choosing another leader."""
 
 
 def stack_name() -> str:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """`make up`: from a fresh clone to a stack that serves, in the order below."""
 
 import os
@@ -7,13 +6,9 @@ import subprocess
 import sys
 import time
 
-import addons
-import build
-import compose
-import doctor
-import release
-from compose import ROOT, run
-from messages import die, say, show_log
+from scripts import addons, build, compose, doctor, release
+from scripts.compose import ROOT, run
+from scripts.messages import die, say, show_log
 
 
 def main() -> None:
@@ -187,7 +182,3 @@ def say_where(services: list[str]) -> None:
             if name != "nginx" and port.get("host_ip") == "127.0.0.1" and page in services:
                 login = compose.config()["services"][page].get("labels", {}).get("login", "")
                 say(f"http://127.0.0.1:{port['published']} ({page}){login and ': user '}{login}")
-
-
-if __name__ == "__main__":
-    main()

@@ -258,8 +258,8 @@ def test_a_addon_keeps_the_override_that_a_person_wrote(tmp_path):
     overlay.write_text("services: {app: {environment: {ADDON_MONITORING: 'on', WHO: add-on}}}\n")
     override = clone.folder / "docker-compose.override.yml"
     override.write_text("services: {app: {environment: {WHO: person}}}\n")
-    script = "import addons; addons.remember()"
-    clone.run("python3", "-c", script, WITH="monitoring", PYTHONPATH="scripts")
+    script = "from scripts import addons; addons.remember()"
+    clone.run("python3", "-c", script, WITH="monitoring")
     config = clone.compose("config").stdout
     assert "ADDON_MONITORING" in config
     assert "WHO: person" in config

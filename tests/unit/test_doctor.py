@@ -2,15 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 from clone import ROOT, project_files
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import compose
-import doctor
+from scripts import compose, doctor
 
 
 @pytest.fixture

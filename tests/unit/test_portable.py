@@ -54,7 +54,7 @@ def test_shell_scripts_need_no_more_than_macos_has():
 
 
 def test_scripts_use_no_name_that_python_3_9_lacks():
-    assert found(PYTHON, "scripts/*.py") == []
+    assert found(PYTHON, "scripts/**/*.py") == []
 
 
 def test_files_are_read_as_utf_8_in_every_locale():

@@ -11,16 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import APP
 
-sys.path.insert(0, str(APP.parent / "scripts"))
-
-import build
-import clean
-import compose
-import deploy
-import doctor
-import release
-import stack
-import swarm
+from scripts import build, clean, compose, deploy, doctor, release, stack, swarm
 
 # As deploy.made_of() has them: the folders that go into each image.
 FOLDERS = {
@@ -513,7 +504,8 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").chmod(0o755)
     os.mkfifo(tmp_path / "asked")
     with subprocess.Popen(
-        [sys.executable, APP.parent / "scripts/deploy.py"],
+        [sys.executable, "-m", "scripts", "deploy"],
+        cwd=compose.ROOT,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
         text=True,
