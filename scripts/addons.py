@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts import compose
 from scripts.compose import ROOT
-from scripts.messages import die
+from scripts.messages import fail
 
 CORE = "docker-compose.yml"
 OVERRIDE = "docker-compose.override.yml"
@@ -61,7 +61,7 @@ def replace(file: Path, text: str) -> None:
         new.replace(file)
     except OSError as error:
         new.unlink(missing_ok=True)
-        die(f"{file} cannot be written ({error.strerror})", "df -h; ls -l .env")
+        fail(f"{file} cannot be written ({error.strerror})", "df -h; ls -l .env")
 
 
 def compose_files(names: list[str], without: str) -> list[str]:
@@ -75,10 +75,10 @@ def overlays(names: list[str], file: str, without: str) -> list[str]:
     paths = []
     for name in names:
         if name not in FOLDERS:
-            die(f"there is no add-on named {name}", f"choose among: {' '.join(FOLDERS)}")
+            fail(f"there is no add-on named {name}", f"choose among: {' '.join(FOLDERS)}")
         path = f"{FOLDERS[name]}/{file}"
         if not (ROOT / path).exists():
-            die(f"the add-on {name} is not here: {path} is missing", without)
+            fail(f"the add-on {name} is not here: {path} is missing", without)
         paths.append(path)
     return paths
 

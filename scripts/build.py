@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts import compose
 from scripts.compose import ROOT, run
-from scripts.messages import die
+from scripts.messages import fail
 
 
 def environment(base_images: str = "") -> dict[str, str]:
@@ -20,7 +20,7 @@ def environment(base_images: str = "") -> dict[str, str]:
     values = base_images_in_use(base_images)
     for service, image in without_image(values).items():
         if not is_optional(service):
-            die(*out_of_reach(service, image))
+            fail(*out_of_reach(service, image))
     values["APP_VERSION"] = compose.setting("APP_VERSION") or name() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.

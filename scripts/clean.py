@@ -4,13 +4,13 @@ import hashlib
 import shutil
 
 from scripts import compose, doctor
-from scripts.compose import ROOT, last_words, run
-from scripts.messages import die, say
+from scripts.compose import ROOT, last_error_line, run
+from scripts.messages import fail, say
 
 # Never .env, and never a folder that CERTIFICATES names.
 GENERATED = [
     *(".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"),
-    "secrets/self-signed",  # scripts/deploy.py
+    "secrets/self-signed",  # scripts/swarm/secrets.py
 ]
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         doctor.require([[doctor.dotenv], [doctor.remembered_addons], [doctor.configuration]])
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
-            die(f"docker compose down: {last_words(down)}", "make ps")
+            fail(f"docker compose down: {last_error_line(down)}", "make ps")
         remove_rest()
         remove_images()
         remove_fallback_images()

@@ -11,10 +11,10 @@ readonly KEY=secrets/secret_key OLD=secrets/secret_key_fallbacks NEXT=secrets/se
 readonly DEPLOY='make up, make release or make deploy'
 
 for file in "$KEY" "$OLD" "$NEXT"; do
-  [ ! -L "$file" ] || die "$file is a link to $(readlink "$file"), which a new key would replace" \
+  [ ! -L "$file" ] || fail "$file is a link to $(readlink "$file"), which a new key would replace" \
     'replace the link by a copy of the file, or change the keys where they are kept'
 done
-[ -s "$KEY" ] || die "there is no $KEY to replace" 'make secrets'
+[ -s "$KEY" ] || fail "there is no $KEY to replace" 'make secrets'
 
 # replace FILE: with what comes in, at once and readable as before (scripts/secrets.sh).
 replace() {

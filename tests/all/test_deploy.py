@@ -237,11 +237,11 @@ def test_tasks_have_time_to_stop(site, service):
 def test_a_self_signed_pair_is_made_once(stack):
     """Where the engine is on this machine, and CERTIFICATES names no folder."""
     image = stack.inspect("nginx")[0]["Config"]["Image"]
-    call = f"deploy.make_certificate('secrets/self-signed', '{image}', 'localhost,Example.org')"
+    call = f"secrets.make_certificate('secrets/self-signed', '{image}', 'localhost,Example.org')"
     pem = stack.folder / "secrets/self-signed/fullchain.pem"
     made = []
     for _ in range(2):
-        stack.run("python3", "-c", f"from scripts from scripts import deploy; {call}")
+        stack.run("python3", "-c", f"from scripts from scripts.swarm import secrets; {call}")
         made.append(pem.read_text())
     assert made[0] == made[1]
     names = stack.run("openssl", "x509", "-in", str(pem), "-noout", "-ext", "subjectAltName").stdout

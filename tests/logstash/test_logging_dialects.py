@@ -16,7 +16,7 @@ CORE = read("docker-stack.yml")
 # the reasons that tests/unit/test_stack_file.py has.
 DIFFERENCES = {
     "ports": "Swarm publishes none for this machine alone; `make status` says how to see the page",
-    "labels": "scripts/doctor.py asks the machine that it runs on",
+    "labels": "scripts/checks/machine.py asks the machine that it runs on",
     "pull_policy": "a node has no other way to the image",
     "depends_on": "Swarm has no order: each waits for what it needs",
     "command": "in Swarm, a set-up that ends is one that failed",
