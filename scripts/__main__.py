@@ -13,12 +13,16 @@ COMMANDS = {
     "replay": ("replay", "main", "type it again: what has arrived already does no harm"),
     "clean": ("clean", "main", "make clean"),
     "doctor": ("doctor", "main", "make doctor"),
-    "swarm": ("swarm.init", "main", "make swarm"),
-    "deploy": ("swarm.deploy", "main", "make status"),
-    "deploy-environment": ("swarm.deploy", "print_environment", "make deploy-environment"),
-    "rollback": ("swarm.rollback", "main", "make status"),
-    "status": ("swarm.status", "main", "make status"),
-    "undeploy": ("swarm.undeploy", "main", "make undeploy"),
+    "swarm-init": ("swarm.init", "main", "make swarm-init"),
+    "swarm-deploy": ("swarm.deploy", "main", "make swarm-status"),
+    "swarm-deploy-environment": (
+        "swarm.deploy",
+        "print_environment",
+        "make swarm-deploy-environment",
+    ),
+    "swarm-rollback": ("swarm.rollback", "main", "make swarm-status"),
+    "swarm-status": ("swarm.status", "main", "make swarm-status"),
+    "swarm-undeploy": ("swarm.undeploy", "main", "make swarm-undeploy"),
 }
 
 
@@ -32,7 +36,7 @@ def main() -> None:
     except (KeyboardInterrupt, BrokenPipeError):
         fail("interrupted", after_interrupt)
     except NoResponseError as error:
-        fail(str(error), "make status")
+        fail(str(error), "make swarm-status")
 
 
 main()

@@ -4,7 +4,7 @@ The choice is remembered as COMPOSE_FILE in .env, Compose's own way, so that pla
 sees the same stack. That line is the only one of .env that `make` writes. With it, Compose reads no
 docker-compose.override.yml by itself, and so one that is there is named as well, last.
 
-`make deploy WITH=…` has the same words; in a Swarm the stack that runs is what is remembered.
+`make swarm-deploy WITH=…` has the same words; in a Swarm the stack that runs is what is remembered.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Building the images of docker-compose.yml, for `make up`, `make release` and `make deploy`."""
+"""Building the images of docker-compose.yml, for `make up`, `release` and `swarm-deploy`."""
 
 import hashlib
 import os

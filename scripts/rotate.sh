@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 readonly KEY=secrets/secret_key OLD=secrets/secret_key_fallbacks NEXT=secrets/secret_key_next
-readonly DEPLOY='make up, make release or make deploy'
+readonly DEPLOY='make up, make release or make swarm-deploy'
 
 for file in "$KEY" "$OLD" "$NEXT"; do
   [ ! -L "$file" ] || fail "$file is a link to $(readlink "$file"), which a new key would replace" \

@@ -9,7 +9,7 @@ from scripts.swarm import cluster
 from scripts.swarm.stack_file import STACK_FILE
 
 # What to type when an add-on that is wanted cannot be had.
-WITHOUT = "make deploy WITH="
+WITHOUT = "make swarm-deploy WITH="
 
 
 def choose_addons() -> list[str]:

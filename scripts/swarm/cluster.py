@@ -24,7 +24,8 @@ def require_manager(on_one_host: str = "make up") -> None:
     if swarm.get("LocalNodeState") != "active":
         fail(
             "this engine is in no Swarm",
-            f"{on_one_host}, which is for one host; or docs/swarm.md; or make swarm, to try one on",
+            f"{on_one_host}, which is for one host; or docs/swarm.md;"
+            " or make swarm-init, to try one on",
         )
     if not swarm.get("ControlAvailable"):
         fail("this node is a worker of its Swarm", "type it on a manager")

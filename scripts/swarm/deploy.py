@@ -1,8 +1,8 @@
-"""`make deploy`: from what is committed here to a Swarm that serves it, in the order below.
+"""`make swarm-deploy`: from what is committed here to a Swarm that serves it, in the order below.
 
 Ends with 0 only when every task that is wanted runs the new version and is healthy. Otherwise the
-old version serves again by then. Add-ons (`make deploy WITH=monitoring`) are judged after the core,
-which stays as it is whatever becomes of them.
+old version serves again by then. Add-ons (`make swarm-deploy WITH=monitoring`) are judged after the
+core, which stays as it is whatever becomes of them.
 """
 
 import os
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def print_environment() -> None:
-    """`make deploy-environment`: the variables that `docker stack deploy` needs."""
+    """`make swarm-deploy-environment`: the variables that `docker stack deploy` needs."""
     with os.fdopen(os.dup(1), "w") as output:
         # What is said on the way, by Docker too, is not part of it.
         os.dup2(2, 1)
@@ -113,14 +113,17 @@ def deploy(
     except NotServingError as failure:
         roll_back_core(failure, core, before, known)
     except KeyboardInterrupt:
-        fail("not waiting any more; Swarm goes on by itself", "make status, make rollback")
+        fail(
+            "not waiting any more; Swarm goes on by itself",
+            "make swarm-status, make swarm-rollback",
+        )
     if of_addons := now.keys() - core:
         # The core serves whatever becomes of these, which Swarm alone brings back.
         try:
             convergence.wait_converged(timeout + monitor, 0, known, allowed=set(), of=of_addons)
         except NotServingError as failure:
             convergence.show_last_failure(known)
-            fail(f"{failure}; {serves} serve all the same", "make status")
+            fail(f"{failure}; {serves} serve all the same", "make swarm-status")
         say(f"beside them run {cluster.serving_versions(of_addons & tags.keys())}")
 
 
@@ -129,7 +132,7 @@ def require_own_versions(tags: dict[str, str]) -> None:
     if cluster.serving_versions(tags) != cluster.format_versions(tags):
         fail(
             f"somebody else has deployed meanwhile: {cluster.serving_versions(tags)} serves",
-            "make status",
+            "make swarm-status",
         )
 
 
@@ -139,7 +142,7 @@ def roll_back_core(
     """Bring the core back to what it was, and end with a line that says so."""
     convergence.show_last_failure(known)
     if not before:
-        fail(f"{failure}; there is no version before it", "make status, make undeploy")
+        fail(f"{failure}; there is no version before it", "make swarm-status, make swarm-undeploy")
     now = cluster.services()
     changed = [
         name
@@ -151,6 +154,6 @@ def roll_back_core(
     try:
         convergence.roll_back(changed, convergence.ROLLBACK_WITHIN, of=core)
     except NotServingError as second:
-        fail(f"{failure}; and the old version did not come back: {second}", "make status")
+        fail(f"{failure}; and the old version did not come back: {second}", "make swarm-status")
     serves = cluster.serving_versions(core)
-    fail(f"{failure}; what served before serves again: {serves}", "fix it, then: make deploy")
+    fail(f"{failure}; what served before serves again: {serves}", "fix it, then: make swarm-deploy")

@@ -71,7 +71,7 @@ def report_existing(image: str) -> None:
     if build.git_version().endswith("-dirty"):
         fail(
             f"{image} is there already, and there are changes that are not committed",
-            "git commit, or a name that is new: make deploy APP_VERSION=NAME",
+            "git commit, or a name that is new: make swarm-deploy APP_VERSION=NAME",
         )
     created = run("docker", "image", "inspect", "--format", "{{.Created}}", image).stdout
     say(f"{image} was built on {created[:10]} and is not built again")
@@ -83,8 +83,8 @@ def refuse_fallback_image(image: str) -> None:
     if base.startswith("fallback/"):
         fail(
             f"{image} is built on the fallback image {base}, which nobody updates",
-            "make deploy APP_VERSION=NEW-NAME where a registry of base images is in reach; or,"
-            " knowing that: make deploy BASE_IMAGES=debian",
+            "make swarm-deploy APP_VERSION=NEW-NAME where a registry of base images is in reach;"
+            " or, knowing that: make swarm-deploy BASE_IMAGES=debian",
         )
 
 

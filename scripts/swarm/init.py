@@ -1,4 +1,4 @@
-"""`make swarm`"""
+"""`make swarm-init`"""
 
 from scripts.compose import last_error_line, run
 from scripts.messages import fail, say
@@ -13,5 +13,5 @@ def main() -> None:
         if answer.returncode:
             fail(f"docker swarm init: {last_error_line(answer)}", "docs/swarm.md")
     cluster.require_manager()
-    say("this machine is a manager of a Swarm; next: make deploy")
+    say("this machine is a manager of a Swarm; next: make swarm-deploy")
     say("to undo: docker swarm leave --force, and restart what runs in Compose (docs/swarm.md)")

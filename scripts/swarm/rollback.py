@@ -1,4 +1,4 @@
-"""`make rollback`"""
+"""`make swarm-rollback`"""
 
 from scripts.messages import fail, say
 from scripts.swarm import cluster, convergence, specs
@@ -15,7 +15,7 @@ def main() -> None:
             f"{' and '.join(other)}: rolled back already, and Swarm knows only one version before"
             if other
             else "Swarm knows no other version: nothing is deployed, or nothing was changed",
-            "git checkout VERSION && make deploy",
+            "git checkout VERSION && make swarm-deploy",
         )
     for name in changed:
         now, then = (services[name][key]["TaskTemplate"] for key in ("Spec", "PreviousSpec"))
@@ -24,6 +24,6 @@ def main() -> None:
     try:
         convergence.roll_back(changed, timeout, of=changed)
     except convergence.NotServingError as failure:
-        fail(str(failure), "make status")
+        fail(str(failure), "make swarm-status")
     for name, service in cluster.services().items():
         say(f"{name} {cluster.version(cluster.template(service))} serves")

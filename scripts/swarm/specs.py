@@ -53,4 +53,4 @@ def require_no_update(services: dict[str, dict]) -> None:
     for name, service in services.items():
         state = (service.get("UpdateStatus") or {}).get("State")
         if state == "updating" and rollback_would_change(service):
-            fail(f"an update of {name} is under way", "make status, make rollback")
+            fail(f"an update of {name} is under way", "make swarm-status, make swarm-rollback")

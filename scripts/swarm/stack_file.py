@@ -51,7 +51,7 @@ def stack_files(variables: dict[str, str]) -> list[str]:
         # Swarm would leave it as it is, without a word.
         fail(
             f"OVERLAY_ENCRYPTION={encryption}, but the network {network} was made otherwise",
-            "make undeploy && make deploy",
+            "make swarm-undeploy && make swarm-deploy",
         )
     return [STACK_FILE, *([ENCRYPTED] if encryption == "true" else [])]
 
@@ -81,7 +81,7 @@ def check_nginx(variables: dict[str, str]) -> None:
         run("docker", "rm", "--force", container)
     if answer.returncode:
         show_log(answer.stdout + answer.stderr)
-        fail("nginx would not start, its last words are above", "fix that, then: make deploy")
+        fail("nginx would not start, its last words are above", "fix that, then: make swarm-deploy")
 
 
 def archive(path: str, content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""`make status`"""
+"""`make swarm-status`"""
 
 import sys
 
@@ -13,7 +13,7 @@ def main() -> None:
     services = cluster.services()
     states = [convergence.service_state(*item) for item in services.items()]
     if not states:
-        fail(f"{cluster.stack_name()} is not deployed", "make deploy")
+        fail(f"{cluster.stack_name()} is not deployed", "make swarm-deploy")
     for state in states:
         say(str(state))
         for task in state.failures[:3]:
@@ -43,7 +43,7 @@ def page_addresses(service: dict) -> str:
     bridge = run("docker", "network", "inspect", "--format", format_, "docker_gwbridge")
     name, address = node.stdout.strip(), bridge.stdout.partition("/")[0].strip()
     if not address:
-        return f"on {name}; typed there, make status says how to see it"
+        return f"on {name}; typed there, make swarm-status says how to see it"
     urls = " ".join(f"http://{address}:{port}" for port in ports)
     tunnels = " ".join(f"-L {port}:{address}:{port}" for port in ports)
     return f"{urls} on {name}, or: ssh {tunnels} {name}"

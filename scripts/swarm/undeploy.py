@@ -1,4 +1,4 @@
-"""`make undeploy`"""
+"""`make swarm-undeploy`"""
 
 from scripts.compose import last_error_line, run
 from scripts.messages import fail, say
@@ -15,13 +15,13 @@ def main() -> None:
         return
     answer = run("docker", "stack", "rm", stack)
     if answer.returncode:
-        fail(f"docker stack rm: {last_error_line(answer)}", "make undeploy")
+        fail(f"docker stack rm: {last_error_line(answer)}", "make swarm-undeploy")
     # Networks go when the last task has gone on every node; until then their names are taken.
     for _ in attempts(90):
         if not (left := networks(stack)):
             say(f"removed {stack} from the Swarm; images and volumes stay")
             return
-    fail(f"{len(left)} networks of {stack} are still there", "make undeploy")
+    fail(f"{len(left)} networks of {stack} are still there", "make swarm-undeploy")
 
 
 def networks(stack: str) -> list[str]:

@@ -59,11 +59,11 @@ def image_tags(variables: dict[str, str], folders: dict[str, list[str]]) -> dict
     if not asked:
         now = build.git_version()
         if not now:
-            fail("git does not say which version this is", "make deploy APP_VERSION=1.0")
+            fail("git does not say which version this is", "make swarm-deploy APP_VERSION=1.0")
         if now.endswith("-dirty"):
             fail(
                 "there are changes that are not committed, so no version would say what runs",
-                "git commit, or: make deploy APP_VERSION=NAME",
+                "git commit, or: make swarm-deploy APP_VERSION=NAME",
             )
         paths = [path for paths in folders.values() for path in paths]
         unknown = run("git", "ls-files", "--others", "--exclude-standard", "--", *paths).stdout
@@ -80,7 +80,7 @@ def image_tags(variables: dict[str, str], folders: dict[str, list[str]]) -> dict
         tags["app"] = release or tags["app"]
     for tag in tags.values():
         if tag == "latest" or not TAG.fullmatch(tag):
-            fail(f"{tag!r} is no version", "make deploy APP_VERSION=1.0")
+            fail(f"{tag!r} is no version", "make swarm-deploy APP_VERSION=1.0")
     return tags
 
 

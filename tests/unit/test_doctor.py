@@ -29,7 +29,9 @@ def make(project, *words):
     )
 
 
-SWARM = ["deploy", "status", "rollback"] if (ROOT / "docker-stack.yml").exists() else []
+SWARM = ["swarm-deploy", "swarm-status", "swarm-rollback"]
+if not (ROOT / "docker-stack.yml").exists():
+    SWARM = []
 
 
 @pytest.mark.parametrize("target", ["up", "release", "replay", *SWARM])

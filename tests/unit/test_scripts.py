@@ -475,7 +475,7 @@ def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):
     monkeypatch.setattr(cluster, "timeout", lambda: 600)
     monkeypatch.setattr(convergence, "snapshot_ids", frozenset)
     monkeypatch.setattr(cluster, "services", lambda: {"nginx": service(), "app": under_way})
-    with pytest.raises(SystemExit, match=r"an update of app is under way -> .*make rollback"):
+    with pytest.raises(SystemExit, match=r"an update of app is under way -> .*make swarm-rollback"):
         deploy.deploy({"app"}, [], {}, {}, with_registry=True)
 
 
@@ -530,7 +530,7 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").chmod(0o755)
     os.mkfifo(tmp_path / "asked")
     with subprocess.Popen(
-        [sys.executable, "-m", "scripts", "deploy"],
+        [sys.executable, "-m", "scripts", "swarm-deploy"],
         cwd=compose.ROOT,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
@@ -538,7 +538,7 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     ) as process:
         Path(tmp_path / "asked").read_text()
         process.send_signal(number)
-        assert process.communicate(timeout=20)[1] == "error: interrupted -> make status\n"
+        assert process.communicate(timeout=20)[1] == "error: interrupted -> make swarm-status\n"
 
 
 def test_an_optional_image_is_not_missed_where_fallback_images_are_forbidden(monkeypatch):
