@@ -18,68 +18,33 @@ export BUILDX_NO_DEFAULT_ATTESTATIONS := 1
 PYTHON := python3 -c 'import sys; sys.exit(sys.version_info < (3, 9) and "error: Python 3.9 or newer is needed, python3 is %s -> install a newer python3" % sys.version.split()[0])' && python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up down reload purge release release-rollback swarm deploy deploy-environment rollback status undeploy rotate grafana-password replay clean doctor engine secrets logs ps shell config lint format unit check test test-all soak bench requirements
+.PHONY: help up down doctor engine secrets clean logs ps shell config release release-rollback reload purge rotate grafana-password replay swarm-init swarm-deploy swarm-deploy-environment swarm-rollback swarm-status swarm-undeploy lint format unit check test test-all soak bench requirements
+
+#: Run
 
 help: ## print this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-17s %s\n' "$$target" "$$text"; done
+	@sed -nE -e 's/^#: //p' -e 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		if [ "$$text" ]; then printf '  make %-24s %s\n' "$$target" "$$text"; else printf '\n%s\n' "$$target"; fi; done
 
 up: ## build, start and wait until healthy; sets up what is missing; WITH="…" adds optional add-ons
-	@$(PYTHON) scripts/up.py
+	@$(PYTHON) -m scripts up
 
 down: ## stop and remove the containers; volumes stay
 	@docker compose down --remove-orphans
 
-reload: ## let nginx load a replaced certificate; checks it first, drops no request
-	@docker compose exec --no-TTY nginx reload
-
-purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
-	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
-
-release: ## put a new version of the application in place of the running one, without losing a request
-	@$(PYTHON) scripts/release.py
-
-release-rollback: ## the same, back to the version before
-	@$(PYTHON) scripts/release.py back
-
-swarm: ## make this machine a Swarm of one node, to try on
-	@$(PYTHON) scripts/stack.py init
-
-deploy: ## build, push and deploy what is committed to a Docker Swarm; 0 only when it serves; WITH="…" as in up
-	@$(PYTHON) scripts/deploy.py
-
-deploy-environment: ## the same, but for the last step: print the variables with which `docker stack deploy` works by hand
-	@$(PYTHON) scripts/deploy.py environment
-
-rollback: ## bring back what the last deploy replaced
-	@$(PYTHON) scripts/stack.py rollback
-
-status: ## what runs in the Swarm, in which version
-	@$(PYTHON) scripts/stack.py status
-
-undeploy: ## remove the stack from the Swarm
-	@$(PYTHON) scripts/stack.py undeploy
-
-rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
-	@bash scripts/rotate.sh
-
-grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
-	@bash scripts/grafana-password.sh
-
-replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
-	@$(PYTHON) scripts/replay.py
-
-clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
-	@$(PYTHON) scripts/clean.py
-
 doctor: ## check this machine; each problem with its fix
-	@$(PYTHON) scripts/doctor.py
+	@$(PYTHON) -m scripts doctor
 
 engine: ## install and start a Docker engine (Debian and Ubuntu, as root)
 	@bash scripts/engine.sh
 
 secrets: ## make the secrets that are missing
 	@bash scripts/secrets.sh
+
+clean: ## remove this project's containers, volumes, images, secrets and caches; never .env or your certificates
+	@$(PYTHON) -m scripts clean
+
+#: Develop
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --no-log-prefix --tail 100
@@ -92,6 +57,57 @@ shell: ## open a shell in the application's container
 
 config: ## print the configuration Compose works with, variables filled in
 	@docker compose config
+
+#: Operate
+
+release: ## put a new version of the application in place of the running one, without losing a request
+	@$(PYTHON) -m scripts release
+
+release-rollback: ## the same, back to the version before
+	@$(PYTHON) -m scripts release-rollback
+
+reload: ## let nginx load a replaced certificate; checks it first, drops no request
+	@docker compose exec --no-TTY nginx reload
+
+purge: ## let nginx forget the answers it keeps; URL='/path?query' for one page
+	@docker compose exec --no-TTY nginx purge $(if $(filter command line,$(origin URL)),"$$URL")
+
+rotate: ## replace SECRET_KEY in two steps, so that sessions survive; says what to type between
+	@bash scripts/rotate.sh
+
+grafana-password: ## give Grafana's admin a new password, in secrets/grafana_password
+	@bash scripts/grafana-password.sh
+
+replay: ## send to Logstash again what was logged; SINCE=2h, or a moment; UNTIL=…
+	@$(PYTHON) -m scripts replay
+
+#: Swarm
+
+swarm-init: ## make this machine a Swarm of one node, to try on
+	@$(PYTHON) -m scripts swarm-init
+
+swarm-deploy: ## build, push and deploy what is committed; exits 0 only once the new version serves; WITH="…" as in up
+	@$(PYTHON) -m scripts swarm-deploy
+
+swarm-deploy-environment: ## prepare a deploy and print the variables with which `docker stack deploy` works by hand
+	@$(PYTHON) -m scripts swarm-deploy-environment
+
+swarm-rollback: ## bring back what the last deploy replaced
+	@$(PYTHON) -m scripts swarm-rollback
+
+swarm-status: ## what runs in the Swarm, in which version
+	@$(PYTHON) -m scripts swarm-status
+
+swarm-undeploy: ## remove the stack from the Swarm
+	@$(PYTHON) -m scripts swarm-undeploy
+
+# The names of before, for one release.
+.PHONY: swarm deploy deploy-environment rollback status undeploy
+swarm deploy deploy-environment rollback status undeploy:
+	@echo 'note: make $@ is now make swarm-$(@:swarm=init)' >&2
+	@$(PYTHON) -m scripts swarm-$(@:swarm=init)
+
+#: Quality
 
 lint: $(VENV)/ready ## check every file a person edits
 	@bash scripts/lint.sh

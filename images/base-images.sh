@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 # a link of somebody else's could have this open another file. By Python, because macOS has no flock.
 lock=${XDG_CACHE_HOME:-${HOME:-.}/.cache}/base-images.lock
 if ! mkdir -p "${lock%/*}" || ! exec 9>>"$lock"; then
-  die "$lock cannot be written" 'XDG_CACHE_HOME=FOLDER make up'
+  fail "$lock cannot be written" 'XDG_CACHE_HOME=FOLDER make up'
 fi
 python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
 
@@ -73,7 +73,7 @@ build_fallback_images() {
   # The sign +, because without builds bash 3.2 would call the list unbound.
   for line in ${builds[@]+"${builds[@]}"}; do
     wait "${line%%:*}" ||
-      die "${line#*:} could not be built, Docker's words are above" 'make doctor'
+      fail "${line#*:} could not be built, Docker's words are above" 'make doctor'
   done
 }
 
@@ -109,7 +109,7 @@ done
 
 case "${BASE_IMAGES:-auto}" in
   registry)
-    each pull "$replaceable" || die "a base image cannot be pulled: ${pull_error##*$'\n'}" \
+    each pull "$replaceable" || fail "a base image cannot be pulled: ${pull_error##*$'\n'}" \
       'check the network and docker login, or allow fallback images (docs/no-registry.md): BASE_IMAGES=debian'
     without pull
     ;;
@@ -125,5 +125,5 @@ case "${BASE_IMAGES:-auto}" in
       use_fallback_images "no registry answers: ${pull_error##*$'\n'}"
     fi
     ;;
-  *) die "BASE_IMAGES=$BASE_IMAGES is none of auto, registry, debian" 'make up BASE_IMAGES=auto' ;;
+  *) fail "BASE_IMAGES=$BASE_IMAGES is none of auto, registry, debian" 'make up BASE_IMAGES=auto' ;;
 esac

@@ -5,13 +5,13 @@
 # of its own (a TLS-inspecting proxy), the image has to trust them too.
 build_debian() {
   if ! command -v mmdebstrap >/dev/null; then
-    [ "$(id -u)" = 0 ] || die 'no registry answers, and fallback images need mmdebstrap' \
+    [ "$(id -u)" = 0 ] || fail 'no registry answers, and fallback images need mmdebstrap' \
       'sudo apt-get install mmdebstrap debian-archive-keyring'
     say 'installing mmdebstrap'
     quietly apt-get -qq update
     DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 install -y \
       --no-install-recommends mmdebstrap debian-archive-keyring ||
-      die 'mmdebstrap could not be installed, the words of apt-get are above' 'fix that, then: make up'
+      fail 'mmdebstrap could not be installed, the words of apt-get are above' 'fix that, then: make up'
   fi
   say "building $1: Debian $DEBIAN_SUITE, the smallest set of packages"
   local folder mirror
@@ -30,9 +30,9 @@ build_debian() {
     { is_frozen <"$folder/log" && root_file_system --aptopt='Acquire::Check-Valid-Until "false"'; } || {
     tail -n 20 "$folder/log" >&2
     rm -r "$folder"
-    die "mmdebstrap could not build $1, its words are above" 'check that the Debian mirror answers'
+    fail "mmdebstrap could not build $1, its words are above" 'check that the Debian mirror answers'
   }
   docker import --change 'LABEL base-images=debian' "$folder/root.tar" "$1" >/dev/null ||
-    die "docker could not import $1" "check the disk: df -h $folder"
+    fail "docker could not import $1" "check the disk: df -h $folder"
   rm -r "$folder"
 }

@@ -4,7 +4,7 @@ The choice is remembered as COMPOSE_FILE in .env, Compose's own way, so that pla
 sees the same stack. That line is the only one of .env that `make` writes. With it, Compose reads no
 docker-compose.override.yml by itself, and so one that is there is named as well, last.
 
-`make deploy WITH=…` has the same words; in a Swarm the stack that runs is what is remembered.
+`make swarm-deploy WITH=…` has the same words; in a Swarm the stack that runs is what is remembered.
 """
 
 import os
@@ -12,9 +12,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import compose
-from compose import ROOT
-from messages import die
+from scripts import compose
+from scripts.compose import ROOT
+from scripts.messages import fail
 
 CORE = "docker-compose.yml"
 OVERRIDE = "docker-compose.override.yml"
@@ -61,7 +61,7 @@ def replace(file: Path, text: str) -> None:
         new.replace(file)
     except OSError as error:
         new.unlink(missing_ok=True)
-        die(f"{file} cannot be written ({error.strerror})", "df -h; ls -l .env")
+        fail(f"{file} cannot be written ({error.strerror})", "df -h; ls -l .env")
 
 
 def compose_files(names: list[str], without: str) -> list[str]:
@@ -75,10 +75,10 @@ def overlays(names: list[str], file: str, without: str) -> list[str]:
     paths = []
     for name in names:
         if name not in FOLDERS:
-            die(f"there is no add-on named {name}", f"choose among: {' '.join(FOLDERS)}")
+            fail(f"there is no add-on named {name}", f"choose among: {' '.join(FOLDERS)}")
         path = f"{FOLDERS[name]}/{file}"
         if not (ROOT / path).exists():
-            die(f"the add-on {name} is not here: {path} is missing", without)
+            fail(f"the add-on {name} is not here: {path} is missing", without)
         paths.append(path)
     return paths
 

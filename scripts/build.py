@@ -1,4 +1,4 @@
-"""Building the images of docker-compose.yml, for `make up`, `make release` and `make deploy`."""
+"""Building the images of docker-compose.yml, for `make up`, `release` and `swarm-deploy`."""
 
 import hashlib
 import os
@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compose
-from compose import ROOT, run
-from messages import die
+from scripts import compose
+from scripts.compose import ROOT, run
+from scripts.messages import fail
 
 
 def environment(base_images: str = "") -> dict[str, str]:
@@ -20,7 +20,7 @@ def environment(base_images: str = "") -> dict[str, str]:
     values = base_images_in_use(base_images)
     for service, image in without_image(values).items():
         if not is_optional(service):
-            die(*out_of_reach(service, image))
+            fail(*out_of_reach(service, image))
     values["APP_VERSION"] = compose.setting("APP_VERSION") or name() or "unversioned"
     values["APP_COMMIT"] = compose.setting("APP_COMMIT") or git_commit() or "unknown"
     # Certificates this machine was told to trust: a TLS-inspecting proxy's, most likely.

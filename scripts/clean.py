@@ -1,18 +1,16 @@
-#!/usr/bin/env python3
 """`make clean`: remove what this project generated, and nothing a person wrote."""
 
 import hashlib
 import shutil
 
-import compose
-import doctor
-from compose import ROOT, last_words, run
-from messages import die, say
+from scripts import compose, doctor
+from scripts.compose import ROOT, last_error_line, run
+from scripts.messages import fail, say
 
 # Never .env, and never a folder that CERTIFICATES names.
 GENERATED = [
     *(".venv", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage", "tests/artifacts"),
-    "secrets/self-signed",  # scripts/deploy.py
+    "secrets/self-signed",  # scripts/swarm/secrets.py
 ]
 
 
@@ -21,7 +19,7 @@ def main() -> None:
         doctor.require([[doctor.dotenv], [doctor.remembered_addons], [doctor.configuration]])
         down = run("docker", "compose", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if down.returncode:
-            die(f"docker compose down: {last_words(down)}", "make ps")
+            fail(f"docker compose down: {last_error_line(down)}", "make ps")
         remove_rest()
         remove_images()
         remove_fallback_images()
@@ -90,7 +88,3 @@ def remove_made_secrets() -> None:
     notes.unlink()
     if not any(notes.parent.iterdir()) and not notes.parent.is_symlink():
         notes.parent.rmdir()
-
-
-if __name__ == "__main__":
-    main()

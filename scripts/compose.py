@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +20,7 @@ def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: command not found")
 
 
-def last_words(answer: subprocess.CompletedProcess[str]) -> str:
+def last_error_line(answer: subprocess.CompletedProcess[str]) -> str:
     """The last line of what a command said went wrong."""
     return (answer.stderr.strip() or f"exit code {answer.returncode}").splitlines()[-1]
 
@@ -35,7 +34,7 @@ def config() -> dict:
     """
     answer = run("docker", "compose", "config", "--format", "json")
     if answer.returncode:
-        raise ValueError(last_words(answer))
+        raise ValueError(last_error_line(answer))
     return json.loads(answer.stdout)
 
 
@@ -73,24 +72,6 @@ def environment() -> dict[str, str]:
 def setting(name: str) -> str:
     """A variable from the environment or, as Compose has it, from .env; empty if in neither."""
     return environment().get(name, "")
-
-
-def with_old_secrets(containers: list[str], service: str = "app") -> list[str]:
-    """Those of the service that were started before one of its secrets was changed.
-
-    Compose does not count the content of secrets among what makes a container another one.
-    """
-    if not containers:
-        return []
-    files = [
-        Path(config()["secrets"][secret["source"]]["file"])
-        for secret in config()["services"][service].get("secrets", [])
-    ]
-    changed = max((file.stat().st_mtime for file in files), default=0)
-    changed_at = datetime.fromtimestamp(changed, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")
-    format_ = "{{.ID}} {{.State.StartedAt}}"
-    lines = run("docker", "inspect", "--format", format_, *containers).stdout.splitlines()
-    return [line.split()[0] for line in lines if line.split()[1] < changed_at]
 
 
 def changed_networks() -> list[str]:

@@ -34,26 +34,26 @@ foreign_engine() { command -v dockerd >/dev/null && ! dpkg-query --status docker
 ours_to_do() {
   if engine_answers && { remote_engine_chosen || foreign_engine || [ "$(id -u)" != 0 ] ||
     [ "${BOOTSTRAP:-}" = 0 ]; }; then
-    die 'Docker lacks its plugin compose or its plugin buildx' \
+    fail 'Docker lacks its plugin compose or its plugin buildx' \
       'install them as you installed Docker: https://docs.docker.com/compose/install/'
   elif engine_answers; then
     return
   elif remote_engine_chosen; then
-    die "the Docker engine chosen by DOCKER_HOST or \`docker context\` does not answer" \
+    fail "the Docker engine chosen by DOCKER_HOST or \`docker context\` does not answer" \
       'docker context use default; unset DOCKER_HOST'
   elif [ "${BOOTSTRAP:-}" = 0 ]; then
-    die 'no Docker engine answers, and BOOTSTRAP=0 forbids to set one up' "$HOW_TO_INSTALL"
+    fail 'no Docker engine answers, and BOOTSTRAP=0 forbids to set one up' "$HOW_TO_INSTALL"
   elif [[ $(docker version 2>&1) == *'permission denied'* ]]; then
-    die 'the Docker engine refuses this user' \
+    fail 'the Docker engine refuses this user' \
       "sudo usermod -aG docker $(id -un), then log in again"
   elif [ "$(id -u)" != 0 ] && command -v dockerd >/dev/null; then
-    die 'the Docker engine is installed but does not answer' 'sudo systemctl start docker'
+    fail 'the Docker engine is installed but does not answer' 'sudo systemctl start docker'
   elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    die 'no Docker engine answers' \
+    fail 'no Docker engine answers' \
       "$HOW_TO_INSTALL (or on Debian and Ubuntu, as root: make engine)"
   elif [ -t 0 ] && [ -t 1 ] && [ "${BOOTSTRAP:-}" != 1 ]; then
     read -rp 'No Docker engine answers. Install and start one from Debian packages? [y/N] ' answer
-    [[ $answer == [yY]* ]] || die 'no Docker engine' "$HOW_TO_INSTALL"
+    [[ $answer == [yY]* ]] || fail 'no Docker engine' "$HOW_TO_INSTALL"
   fi
 }
 
@@ -85,7 +85,7 @@ packages_of_distribution() {
 add_testing_suite() {
   local mirror log
   mirror=$(debian_mirror)
-  [ -n "$mirror" ] || die "no Docker ≥ $MINIMUM_ENGINE in this distribution's packages" "$HOW_TO_INSTALL"
+  [ -n "$mirror" ] || fail "no Docker ≥ $MINIMUM_ENGINE in this distribution's packages" "$HOW_TO_INSTALL"
   say "adding $APT_SOURCE ($DEBIAN_SUITE from the mirror this machine uses) and $APT_PIN"
   # Check-Valid-Until: images/debian.sh has the reason.
   cat >"$APT_SOURCE" <<EOF
@@ -104,12 +104,12 @@ EOF
 
 apt_get() {
   DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -o Dpkg::Use-Pty=0 "$@" ||
-    die "apt-get $1 failed, its words are above" 'fix that, then: make engine'
+    fail "apt-get $1 failed, its words are above" 'fix that, then: make engine'
 }
 
 install_engine() {
   local packages
-  ! foreign_engine || die 'this Docker is not from the distribution, and lacks parts' "$HOW_TO_INSTALL"
+  ! foreign_engine || fail 'this Docker is not from the distribution, and lacks parts' "$HOW_TO_INSTALL"
   say 'looking for Docker packages'
   apt_get update
   if packages=$(packages_of_distribution); then
@@ -144,7 +144,7 @@ wait_for_engine() {
   local deadline=$((SECONDS + 60))
   until engine_answers; do
     [ $SECONDS -lt $deadline ] ||
-      die 'the Docker engine was started but does not answer' "tail $ENGINE_LOG; journalctl -u docker"
+      fail 'the Docker engine was started but does not answer' "tail $ENGINE_LOG; journalctl -u docker"
     sleep 0.5
   done
 }

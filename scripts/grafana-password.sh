@@ -7,11 +7,11 @@ cd "$(dirname "$0")/.."
 
 readonly FILE=secrets/grafana_password OLD=secrets/grafana_password.old
 
-[ ! -L "$FILE" ] || die "$FILE is a link to $(readlink "$FILE"), which a new password would replace" \
+[ ! -L "$FILE" ] || fail "$FILE is a link to $(readlink "$FILE"), which a new password would replace" \
   'replace the link by a copy of the file'
-[ -s "$FILE" ] || die "there is no $FILE to replace" 'make secrets'
+[ -s "$FILE" ] || fail "there is no $FILE to replace" 'make secrets'
 [ -n "$(docker compose ps --quiet grafana 2>/dev/null)" ] ||
-  die 'Grafana does not run, so it could not be told' 'make up WITH=monitoring'
+  fail 'Grafana does not run, so it could not be told' 'make up WITH=monitoring'
 
 mv "$FILE" "$OLD"
 trap 'mv "$OLD" "$FILE"' EXIT
@@ -20,7 +20,7 @@ quietly bash scripts/secrets.sh
 quietly docker compose exec --no-TTY grafana \
   grafana cli --homepath /usr/share/grafana --config /etc/grafana/grafana.ini \
   admin reset-admin-password --password-from-stdin <"$FILE" ||
-  die "Grafana did not take it, its words are above; the old password stays" 'make logs'
+  fail "Grafana did not take it, its words are above; the old password stays" 'make logs'
 trap - EXIT
 rm "$OLD"
 say "admin's new password is in $FILE"

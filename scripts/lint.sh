@@ -43,11 +43,11 @@ is_shell() {
 }
 
 command -v shellcheck >/dev/null ||
-  die "shellcheck is not here, and has no Python package for $(uname -m)" 'apt-get install shellcheck'
+  fail "shellcheck is not here, and has no Python package for $(uname -m)" 'apt-get install shellcheck'
 
 files=()
 while IFS= read -r -d '' file; do files+=("$file"); done < <(list_files)
-[ "${#files[@]}" -gt 0 ] || die 'git lists no files here, its words are above' 'git --version'
+[ "${#files[@]}" -gt 0 ] || fail 'git lists no files here, its words are above' 'git --version'
 python=() shell=() yaml=() compose=() dockerfiles=() json=() requirements=()
 for file in "${files[@]}"; do
   if is_shell "$file"; then shell+=("$file"); fi
@@ -166,5 +166,5 @@ check 'no retired words' retired_words
 check 'no registry, no local path' nothing_of_this_machine
 
 if $failed; then
-  die 'lint found what is listed above' 'make format fixes the formatting; the rest by hand'
+  fail 'lint found what is listed above' 'make format fixes the formatting; the rest by hand'
 fi

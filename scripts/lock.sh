@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
-command -v uv >/dev/null || die 'uv is not on PATH' 'make requirements'
+command -v uv >/dev/null || fail 'uv is not on PATH' 'make requirements'
 
 case "${UPGRADE:-}" in
   '') upgrade=() ;;

@@ -6,6 +6,10 @@ import sys
 from typing import NoReturn
 
 
+class NoResponseError(Exception):
+    """The engine did not answer: perhaps the managers are just choosing another leader."""
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 
@@ -28,12 +32,12 @@ def show_log(text: str) -> None:
         print(f"  | {line}", file=sys.stderr)
 
 
-def die(what: str, fix: str) -> NoReturn:
-    """End with one line that says what is wrong and what to type."""
-    sys.exit(f"error: {what} -> {fix}")
+def fail(problem: str, fix: str) -> NoReturn:
+    """End with one line: what is wrong, and what to type."""
+    sys.exit(f"error: {problem} -> {fix}")
 
 
-def hear_signals() -> None:
+def handle_signals() -> None:
     """A job that is cancelled is an interrupt, too, and so is a connection that is lost."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

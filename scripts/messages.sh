@@ -3,8 +3,8 @@
 
 say() { printf '%s\n' "$*"; }
 
-# die WHAT FIX: one line that says what is wrong and what to type.
-die() {
+# fail PROBLEM FIX: ends with one line, what is wrong and what to type.
+fail() {
   printf 'error: %s -> %s\n' "$1" "$2" >&2
   exit 1
 }

@@ -1,72 +1,65 @@
-#!/usr/bin/env python3
 """`make release`: a new version of the application on one host, without losing a request.
 
 New containers start beside the old ones. When all are ready, nginx sends requests to them alone,
 and only then the old ones are stopped: one that is told to stop closes its kept-alive connections,
 and a POST that is just coming in on one of them would be lost. When they do not become ready, they
-go and the old ones stay. `release.py back` does the same with the image of before; settings stay.
+go and the old ones stay. `make release-rollback` does the same with the image of before; settings
+stay.
 
 nginx itself is not replaced: new static files come from the application until the next `make up`.
 """
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from contextlib import suppress
 
-import build
-import compose
-import doctor
-from compose import ROOT, last_words, run
-from messages import die, hear_signals, say, show_log
+from scripts import build, compose, containers, doctor
+from scripts.compose import ROOT, last_error_line, run
+from scripts.containers import inspect, settings
+from scripts.messages import fail, handle_signals, say, show_log
+from scripts.polling import attempts
 
 READY_WITHIN = 120  # seconds
 
 
-def main() -> None:
-    hear_signals()
-    back = sys.argv[1:] == ["back"]
+def back() -> None:
+    """`make release-rollback`"""
+    main(back=True)
+
+
+def main(*, back: bool = False) -> None:
+    handle_signals()
     # The way back takes neither a registry nor space on the disk.
     doctor.require(doctor.BEFORE_START if back else doctor.GROUPS)
-    old, nginx = containers(), containers(service="nginx")
+    old, nginx = app_containers(), containers.ids(service="nginx")
     if not old or not nginx:
-        die("the stack is not running, so there is nothing to replace", "make up")
+        fail("the stack is not running, so there is nothing to replace", "make up")
     wanted = compose.config()["services"]["app"].get("scale", 1)
     if not wanted:
-        die("APP_REPLICAS=0 leaves nobody to serve", "fix .env")
+        fail("APP_REPLICAS=0 leaves nobody to serve", "fix .env")
     require_same_settings(nginx[0])
     # Compose would start again what an interrupted release has left, and count it in.
     run("docker", "compose", "rm", "--force", "app")
     image = app_image()
     before = inspect(old)[0]
     if back:
-        go_back(image)
+        restore_previous(image)
     else:
-        hold(before["Image"])
+        tag_running(before["Image"])
         build_new(image)
     if len(old) == wanted and is_this_version(old, image):
-        send_to([])
+        set_upstream([])
         say("this version is running already")
         return
     switch(old, wanted, image, before["Image"], back)
-    now, then = (settings(it)["APP_VERSION"] for it in (inspect(containers())[0], before))
+    now = inspect(app_containers())[0]
+    now, then = (settings(it)["APP_VERSION"] for it in (now, before))
     say(f"released {now} in place of {then}")
 
 
-def containers(*options: str, service: str = "app") -> list[str]:
-    """Its running containers by their ids; with "--all" those that do not, too."""
-    return run("docker", "compose", "ps", "--quiet", "--no-trunc", *options, service).stdout.split()
-
-
-def inspect(ids: list[str]) -> list[dict]:
-    return json.loads(run("docker", "inspect", *ids).stdout)
-
-
-def settings(container: dict) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in container["Config"]["Env"])
+def app_containers(*options: str) -> list[str]:
+    return containers.ids(*options, service="app")
 
 
 def require_same_settings(nginx: str) -> None:
@@ -75,12 +68,12 @@ def require_same_settings(nginx: str) -> None:
     They would be ready all the same: /readyz is spared the check of the host name.
     """
     if changed := compose.changed_networks():
-        die(f"the network {changed[0]} is to change", "make up")
+        fail(f"the network {changed[0]} is to change", "make up")
     services = compose.config()["services"]
-    its, running = services["nginx"]["environment"], settings(*inspect([nginx]))
+    its, running = services["nginx"]["environment"], settings(inspect([nginx])[0])
     for name in its.keys() & services["app"]["environment"].keys():
         if running.get(name) != its[name]:
-            die(f"nginx runs with another {name}", "make up")
+            fail(f"nginx runs with another {name}", "make up")
 
 
 def build_new(image: str) -> None:
@@ -88,13 +81,13 @@ def build_new(image: str) -> None:
     os.environ.update(build.environment())
     command = ["docker", "compose", "build", "app"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-        die("the application cannot be built, Docker's words are above", "make doctor")
+        fail("the application cannot be built, Docker's words are above", "make doctor")
 
 
-def go_back(image: str) -> None:
+def restore_previous(image: str) -> None:
     """Give the image of before that name."""
     if run("docker", "tag", f"{image}:previous", image).returncode:
-        die(
+        fail(
             "no earlier version is kept: only one is, and a release-rollback uses it up",
             "git checkout VERSION && make release",
         )
@@ -103,7 +96,7 @@ def go_back(image: str) -> None:
 def is_this_version(old: list[str], image: str) -> bool:
     """Do all of them run the image, the settings and the secrets that new ones would?"""
     hash_ = run("docker", "compose", "config", "--hash", "app").stdout.split()[-1]
-    return not compose.with_old_secrets(old) and all(
+    return not containers.with_old_secrets(old) and all(
         container["Image"] == id_of(image)
         and container["Config"]["Labels"]["com.docker.compose.config-hash"] == hash_
         for container in inspect(old)
@@ -119,12 +112,12 @@ def id_of(image: str) -> str:
     return run("docker", "image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
 
 
-def hold(old_image: str) -> None:
+def tag_running(old_image: str) -> None:
     """Name what runs before a build takes its name: images in containerd are gone without one."""
     run("docker", "tag", old_image, f"{app_image()}:running")
 
 
-def keep(old_image: str, back: bool = False) -> None:
+def tag_previous(old_image: str, back: bool = False) -> None:
     """Keep what ran for `make release-rollback`, if something else runs now.
 
     Not after a rollback: the next would lead forward again.
@@ -140,16 +133,16 @@ def switch(old: list[str], wanted: int, image: str, old_image: str, back: bool =
     say(f"starting {wanted} beside {len(old)}")
     try:
         # The new ones are in Docker's DNS from their first moment on.
-        send_to(old)
+        set_upstream(old)
         up = run(
             *("docker", "compose", "up", "--detach", "--no-build", "--no-deps", "--no-recreate"),
             *("--scale", f"app={len(old) + wanted}", "app"),
         )
-        new = [container for container in containers() if container not in old]
-        problem = last_words(up) if up.returncode else wait_until_ready(new, image, wanted)
+        new = [container for container in app_containers() if container not in old]
+        problem = last_error_line(up) if up.returncode else wait_until_ready(new, image, wanted)
         if problem:
-            die(f"{problem}; the old version serves as before", "fix it, then: make release")
-        send_to(new)
+            fail(f"{problem}; the old version serves as before", "fix it, then: make release")
+        set_upstream(new)
         purge()
     except BaseException as error:
         # Back to how it was. Nginx may have changed over already, so that comes first.
@@ -157,22 +150,22 @@ def switch(old: list[str], wanted: int, image: str, old_image: str, back: bool =
             signal.signal(number, signal.SIG_IGN)
         # Without nginx the rest is done all the same, and said is what went wrong first.
         with suppress(SystemExit):
-            send_to(old)
+            set_upstream(old)
             purge()
-        new = [container for container in containers("--all") if container not in old]
+        new = [container for container in app_containers("--all") if container not in old]
         if new:
             run("docker", "rm", "--force", *new)
         run("docker", "tag", old_image, image)
         with suppress(SystemExit):
-            send_to([])
+            set_upstream([])
         if isinstance(error, KeyboardInterrupt):
-            die("interrupted; the old version serves as before", "make release")
+            fail("interrupted; the old version serves as before", "make release")
         raise
-    keep(old_image, back)
+    tag_previous(old_image, back)
     say("they serve; stopping those of before")
     run("docker", "stop", *old)
     run("docker", "rm", *old)
-    send_to([])
+    set_upstream([])
 
 
 def wait_until_ready(new: list[str], image: str, wanted: int) -> str:
@@ -180,8 +173,7 @@ def wait_until_ready(new: list[str], image: str, wanted: int) -> str:
     images = [container["Image"] for container in inspect(new)]
     if len(images) < wanted or {*images} != {id_of(image)}:
         return "Compose did not start the new version"
-    deadline = time.monotonic() + READY_WITHIN
-    while True:
+    for _ in attempts(READY_WITHIN, pause=0.3):
         states = {container["Id"]: container["State"] for container in inspect(new)}
         if len(states) < len(new):
             return "a container of the new version was removed meanwhile"
@@ -194,10 +186,10 @@ def wait_until_ready(new: list[str], image: str, wanted: int) -> str:
             if states[name]["Health"]["Status"] == "unhealthy"
             or states[name]["Status"] == "restarting"
         ]
-        if failed or time.monotonic() > deadline:
-            show_last_lines([*failed, *waiting][0])
-            return "the new version does not become ready, its last lines are above"
-        time.sleep(0.3)
+        if failed:
+            break
+    show_last_lines([*failed, *waiting][0])
+    return "the new version does not become ready, its last lines are above"
 
 
 def show_last_lines(container: str) -> None:
@@ -206,7 +198,7 @@ def show_last_lines(container: str) -> None:
     show_log(logs.stdout + logs.stderr + health[-1]["Output"])
 
 
-def send_to(some: list[str]) -> None:
+def set_upstream(some: list[str]) -> None:
     """Let nginx send requests to these containers only; to all that there are when empty."""
     addresses = [
         network["IPAddress"]
@@ -217,18 +209,11 @@ def send_to(some: list[str]) -> None:
     ]
     answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "upstream", *addresses)
     if answer.returncode:
-        die(f"nginx: {last_words(answer)}", "make ps; make logs")
+        fail(f"nginx: {last_error_line(answer)}", "make ps; make logs")
 
 
 def purge() -> None:
     """Let nginx drop the pages of the other version, so that visitors see the switch at once."""
     answer = run("docker", "compose", "exec", "--no-TTY", "nginx", "purge")
     if answer.returncode:
-        say(f"nginx may give out old pages for a minute: {last_words(answer)}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        die("interrupted", "make ps, then: make release, or make up")
+        say(f"nginx may give out old pages for a minute: {last_error_line(answer)}")

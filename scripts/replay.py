@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """`make replay SINCE=… [UNTIL=…]`: send to Logstash once more what was logged.
 
 Docker keeps that, for as long as its log files' limits and the containers last: it is the record
@@ -11,12 +10,11 @@ SINCE and UNTIL are moments (2026-01-31T12:00:00Z) or how long ago (90m), as `do
 
 import os
 import subprocess
-import sys
 
-import compose
-import doctor
-from compose import last_words, run
-from messages import die, say
+from scripts import doctor
+from scripts.compose import last_error_line, run
+from scripts.containers import in_compose_or_swarm
+from scripts.messages import fail, say
 
 SERVICES = ("nginx", "app")
 SENDER = "app-log-forwarder"
@@ -29,25 +27,17 @@ def main() -> None:
         f"--{name.lower()}={os.environ[name]}" for name in ("SINCE", "UNTIL") if name in os.environ
     ]
     if not os.environ.get("SINCE"):
-        die("SINCE is missing: what was written from when on?", HOW)
-    senders = containers(SENDER)
+        fail("SINCE is missing: what was written from when on?", HOW)
+    senders = in_compose_or_swarm(SENDER)
     if not senders:
-        die(f"no {SENDER} runs here", "make up WITH=logging; in a Swarm, on a node of the stack")
-    sources = [name for service in SERVICES for name in containers(service, "--all")]
+        fail(f"no {SENDER} runs here", "make up WITH=logging; in a Swarm, on a node of the stack")
+    sources = [name for service in SERVICES for name in in_compose_or_swarm(service, "--all")]
     for source in sources:
         check = run("docker", "logs", "--tail=0", *options, source)
         if check.returncode:
-            die(f"docker logs: {last_words(check)}", HOW)
+            fail(f"docker logs: {last_error_line(check)}", HOW)
     say(f"sending what {len(sources)} containers have written")
-    command = [
-        "docker",
-        "exec",
-        "--interactive",
-        senders[0],
-        "python",
-        "forwarder.py",
-        "-",
-    ]
+    command = ["docker", "exec", "--interactive", senders[0], "python", "forwarder.py", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as sender:  # noqa: S603
         # What docker itself says is among the lines, as no line of nginx or the application.
         unread = [
@@ -62,11 +52,11 @@ def main() -> None:
         ]
         sender.stdin.close()
     if sender.returncode:
-        die("not all has arrived", "look at Logstash (make ps; make logs), then type it again")
+        fail("not all has arrived", "look at Logstash (make ps; make logs), then type it again")
     if unread:
-        die(f"docker logs could not read all of {' '.join(unread)}", "make ps, then type it again")
+        fail(f"docker logs could not read all of {' '.join(unread)}", "make ps, then type it again")
     if stuck := [source for source in sources if stops_early(source)]:
-        die(
+        fail(
             f"docker logs stops in {' '.join(stuck)} at a line that a full disk cut short",
             "logstash/README.md says how to send what came after it",
         )
@@ -81,27 +71,3 @@ def stops_early(source: str) -> bool:
     if not last:
         return False
     return not run("docker", "logs", f"--since={last.split()[0]}", source, **both).stdout
-
-
-def containers(service: str, *options: str) -> list[str]:
-    """Those of this project on this machine, in Compose or in Swarm."""
-    name = compose.config()["name"]
-    labels = (
-        (f"com.docker.compose.project={name}", f"com.docker.compose.service={service}"),
-        (f"com.docker.swarm.service.name={name}_{service}",),
-    )
-    return [
-        container
-        for filters in labels
-        for container in run(
-            *("docker", "ps", "--quiet", *options),
-            *(f"--filter=label={label}" for label in filters),
-        ).stdout.split()
-    ]
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit("error: interrupted -> type it again: what has arrived already does no harm")

@@ -8,13 +8,13 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 readonly KEY=secrets/secret_key OLD=secrets/secret_key_fallbacks NEXT=secrets/secret_key_next
-readonly DEPLOY='make up, make release or make deploy'
+readonly DEPLOY='make up, make release or make swarm-deploy'
 
 for file in "$KEY" "$OLD" "$NEXT"; do
-  [ ! -L "$file" ] || die "$file is a link to $(readlink "$file"), which a new key would replace" \
+  [ ! -L "$file" ] || fail "$file is a link to $(readlink "$file"), which a new key would replace" \
     'replace the link by a copy of the file, or change the keys where they are kept'
 done
-[ -s "$KEY" ] || die "there is no $KEY to replace" 'make secrets'
+[ -s "$KEY" ] || fail "there is no $KEY to replace" 'make secrets'
 
 # replace FILE: with what comes in, at once and readable as before (scripts/secrets.sh).
 replace() {

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 # is_there FILE: a link that leads nowhere is not written over, since a mount may be missing.
 is_there() {
   [ -e "$1" ] && return
-  [ ! -L "$1" ] || die "$1 is a link to $(readlink "$1"), which does not exist" \
+  [ ! -L "$1" ] || fail "$1 is a link to $(readlink "$1"), which does not exist" \
     'mount or restore what it leads to, or remove the link to have a new one made'
   return 1
 }
@@ -63,7 +63,7 @@ $key_identifiers"
   openssl req -new -key "secrets/$1_certificate_key" -subj "/CN=$1" |
     openssl x509 -req -CA secrets/logging_ca -CAkey secrets/logging_ca_key -days 730 \
       -set_serial "0x$(openssl rand -hex 16)" -extfile <(echo "$extensions") 2>/dev/null ||
-    die "openssl made no certificate for $1" 'openssl version; 1.1.1 or newer'
+    fail "openssl made no certificate for $1" 'openssl version; 1.1.1 or newer'
 }
 
 # make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the add-on is on.

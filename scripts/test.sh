@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 # Docker Desktop's containers are in a virtual machine: no other machine has their addresses, nor their /proc.
-[ "$(uname)" = Linux ] || die 'make test needs Linux, with the Docker engine on this machine' 'make unit'
+[ "$(uname)" = Linux ] || fail 'make test needs Linux, with the Docker engine on this machine' 'make unit'
 
 bash scripts/engine.sh if-needed
 bash scripts/lint.sh

@@ -1,19 +1,14 @@
-#!/usr/bin/env python3
 """`make up`: from a fresh clone to a stack that serves, in the order below."""
 
 import os
 import re
 import subprocess
 import sys
-import time
 
-import addons
-import build
-import compose
-import doctor
-import release
-from compose import ROOT, run
-from messages import die, say, show_log
+from scripts import addons, build, compose, containers, doctor, release
+from scripts.compose import ROOT, run
+from scripts.messages import fail, say, show_log
+from scripts.polling import attempts
 
 
 def main() -> None:
@@ -31,7 +26,7 @@ def main() -> None:
     start(services if left_out else [])
     finish_release()
     wait_for_nginx()
-    say_where(services)
+    print_urls(services)
     # Last, where it is seen: the build may have taken minutes.
     for service, image in left_out.items():
         say(f"{service} is left out: {image} is out of reach and has no fallback image")
@@ -50,22 +45,20 @@ def script(*command: str) -> None:
 
 def start(services: list[str]) -> None:
     """Start these services; all when empty."""
-    before = release.containers()
-    old_image = release.inspect(before)[0]["Image"] if before else ""
+    before = containers.ids(service="app")
+    old_image = containers.inspect(before)[0]["Image"] if before else ""
     changed = [
         service
         for service, its in compose.config()["services"].items()
         if its.get("secrets")
-        and compose.with_old_secrets(
-            run("docker", "compose", "ps", "--quiet", "--no-trunc", service).stdout.split(), service
-        )
+        and containers.with_old_secrets(containers.ids(service=service), service)
     ]
     # What takes long comes before what stops anything, and so does what may be wrong.
     if old_image:
-        release.hold(old_image)
+        release.tag_running(old_image)
     build_ = ["docker", "compose", "build", *services]
     if subprocess.run(build_, cwd=ROOT, check=False).returncode:  # noqa: S603
-        die("an image cannot be built, Docker's words are above", "make doctor")
+        fail("an image cannot be built, Docker's words are above", "make doctor")
     if networks := compose.changed_networks():
         say(f"{', '.join(networks)} changes: stopping what is connected to it")
         # Orphans, too: a service of the version before would hold the network.
@@ -82,16 +75,15 @@ def start(services: list[str]) -> None:
     command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
     command += ["--wait-timeout", timeout, *services]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
-        say_why(timeout)
+        report_unhealthy(timeout)
     if old_image:
-        release.keep(old_image)
+        release.tag_previous(old_image)
 
 
-def say_why(timeout: str) -> None:
+def report_unhealthy(timeout: str) -> None:
     """What is broken, with its last lines; or that nothing is, and what is only slow."""
-    ids = run("docker", "compose", "ps", "--all", "--quiet", "--no-trunc").stdout.split()
     broken, slow = [], []
-    for its in release.inspect(ids) if ids else []:
+    for its in containers.inspect(containers.ids("--all")):
         name, state = its["Config"]["Labels"]["com.docker.compose.service"], its["State"]
         health = state.get("Health", {}).get("Status")
         if state["Status"] == "exited" and not state["ExitCode"]:
@@ -103,14 +95,14 @@ def say_why(timeout: str) -> None:
         elif state["Status"] != "running" or health == "unhealthy":
             broken.append(name)
     if slow and not broken:
-        die(
+        fail(
             f"not healthy after {timeout} s, but not broken either: {', '.join(sorted({*slow}))}",
             "wait for it with: make ps; or: make up UP_TIMEOUT=1800",
         )
     logs = ("docker", "compose", "logs", "--tail", "50", "--no-log-prefix")
     show_log(run(*logs, *sorted({*broken})).stdout)
     which = f" ({', '.join(sorted({*broken}))})" if broken else ""
-    die(
+    fail(
         f"the stack did not become healthy{which}; its last lines are above",
         "make ps; make logs",
     )
@@ -148,7 +140,7 @@ def check(what: str, command: list[str]) -> None:
     )
     if trial.returncode:
         show_log(trial.stdout + trial.stderr)
-        die(
+        fail(
             f"{what} would not start, its last words are above; what runs is as it was",
             "fix that, then: make up",
         )
@@ -161,16 +153,14 @@ def finish_release() -> None:
 
 def wait_for_nginx() -> None:
     """Until nginx has found the application, which may be healthy a second earlier."""
-    deadline = time.monotonic() + 20
-    while run(
-        "docker", "compose", "exec", "--no-TTY", "nginx", "healthcheck", "/application"
-    ).returncode:
-        if time.monotonic() > deadline:
-            die("nginx does not reach the application", "make ps; make logs")
-        time.sleep(0.3)
+    command = ("docker", "compose", "exec", "--no-TTY", "nginx", "healthcheck", "/application")
+    for _ in attempts(20, pause=0.3):
+        if not run(*command).returncode:
+            return
+    fail("nginx does not reach the application", "make ps; make logs")
 
 
-def say_where(services: list[str]) -> None:
+def print_urls(services: list[str]) -> None:
     nginx = compose.config()["services"]["nginx"]
     port = nginx["environment"]["PUBLIC_PORT"] or nginx["environment"]["HTTPS_PORT"]
     suffix = "" if port == "443" else f":{port}"
@@ -187,7 +177,3 @@ def say_where(services: list[str]) -> None:
             if name != "nginx" and port.get("host_ip") == "127.0.0.1" and page in services:
                 login = compose.config()["services"][page].get("labels", {}).get("login", "")
                 say(f"http://127.0.0.1:{port['published']} ({page}){login and ': user '}{login}")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,10 +5,10 @@ cd "$(dirname "$0")/.."
 . scripts/messages.sh
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  die "lint and tests need Python 3.11 or newer, python3 is $(python3 -V), and make test a Linux engine on this machine" \
+  fail "lint and tests need Python 3.11 or newer, python3 is $(python3 -V), and make test a Linux engine on this machine" \
     'install a newer python3'
 python3 -c 'import ensurepip, venv' 2>/dev/null ||
-  die 'this Python cannot make virtual environments' 'apt-get install python3-venv'
+  fail 'this Python cannot make virtual environments' 'apt-get install python3-venv'
 
 say "installing the tools of lint and tests into $1"
 rm -rf "$1"
@@ -22,5 +22,5 @@ if [ -d app/wheels ]; then wheels=(--find-links=app/wheels); fi
 "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
   ${wheels[@]+"${wheels[@]}"} -r app/requirements.txt -r tests/requirements.txt
 problems=$("$1/bin/pip" check) ||
-  die "the locks are incomplete: ${problems%%$'\n'*}" 'make requirements'
+  fail "the locks are incomplete: ${problems%%$'\n'*}" 'make requirements'
 touch "$1/ready"

@@ -155,8 +155,8 @@ class Clone:
 
     def build_environment(self) -> dict[str, str]:
         """What plain `docker compose build` needs where no registry is, or behind a proxy."""
-        script = "import build, json; print(json.dumps(build.environment()))"
-        said = self.run("python3", "-c", script, PYTHONPATH="scripts").stdout
+        script = "import json; from scripts import build; print(json.dumps(build.environment()))"
+        said = self.run("python3", "-c", script).stdout
         return json.loads(said.splitlines()[-1])
 
     def compose(self, *words: str, check: bool = True):

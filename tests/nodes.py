@@ -195,7 +195,7 @@ class Swarm:
 
 
 class Deployment(Clone):
-    """A clone whose `make deploy` leads to the first machine of a Swarm, and what is deployed."""
+    """A clone whose `make swarm-deploy` leads to the first machine of a Swarm; what is deployed."""
 
     url = ""
 

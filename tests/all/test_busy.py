@@ -40,8 +40,8 @@ def swarm(compose, tmp_path_factory) -> Iterator[Deployment]:
         )
         site.run("git", "init", "--quiet")
         site.commit("One")
-        site.make("swarm")
-        site.make("deploy", UPDATE_MONITOR="5s")
+        site.make("swarm-init")
+        site.make("swarm-deploy", UPDATE_MONITOR="5s")
         yield site
 
 

@@ -97,9 +97,9 @@ def test_a_deployed_image_says_what_it_is_built_from(site, stack, tmp_path):
     )
     deployment.run("git", "init", "--quiet")
     version = deployment.commit("One")
-    deployment.make("swarm")
+    deployment.make("swarm-init")
     # Passed on to the build by docker-compose.yml, like a proxy's address with its password.
-    deployment.make("deploy", no_proxy="argument-of-the-build")
+    deployment.make("swarm-deploy", no_proxy="argument-of-the-build")
     base = machine.ask("image", "inspect", "--format={{.Id}}", base_image(stack, "app"))
     text = attached(f"{machine.images}/app:{version}", "Provenance")
     digests = [one["digest"]["sha256"] for one in json.loads(text)["SLSA"]["materials"]]

@@ -1,4 +1,4 @@
-"""`make deploy` and the like on a Swarm of one node (tests/nodes.py).
+"""`make swarm-deploy` and the like on a Swarm of one node (tests/nodes.py).
 
 `make soak` has three nodes, longer loads and more faults (tests/soak/test_swarm.py).
 """
@@ -40,14 +40,14 @@ def site(stack, machine, tmp_path_factory):
     site.run("git", "init", "--quiet")
     site.commit("One")
     assert "error: this engine is in no Swarm -> make release" in refused(site)
-    site.make("swarm")
-    site.said = site.make("deploy").stdout
+    site.make("swarm-init")
+    site.said = site.make("swarm-deploy").stdout
     return site
 
 
 def refused(site: Deployment, **settings: str) -> str:
-    """What `make deploy` says when it refuses, which takes no build."""
-    answer = site.make("deploy", check=False, **settings)
+    """What `make swarm-deploy` says when it refuses, which takes no build."""
+    answer = site.make("swarm-deploy", check=False, **settings)
     assert answer.returncode
     return next(line for line in answer.stderr.splitlines() if line.startswith("error: "))
 
@@ -55,7 +55,7 @@ def refused(site: Deployment, **settings: str) -> str:
 def test_the_first_deploy_says_what_serves(site):
     version = site.run("git", "describe", "--always").stdout.strip()
     assert site.said.splitlines()[-1] == f"{site.name} serves app {version}, nginx {version}"
-    status = site.make("status").stdout
+    status = site.make("swarm-status").stdout
     assert f"app: 2 of 2 run {version}" in status
     assert f"nginx: 1 of 1 run {version}" in status
 
@@ -68,21 +68,21 @@ def test_a_release_leaves_nginx_alone_and_loses_nothing_nor_does_the_way_back(si
     version = site.commit("Two")
     nginx = site.ids("nginx")
     with Load(site, pause=0.02) as load:
-        said = site.make("deploy").stdout
+        said = site.make("swarm-deploy").stdout
         load.carry_on(1000)
     assert load.failed == [], load.summary
     assert said.splitlines()[-1] == f"{site.name} serves app {version}, nginx {before}"
     assert {result.version for result in load.results} == {before, version}
     assert {result.version for result in load.results[-50:]} == {version}
     with Load(site, pause=0.02) as load:
-        said = site.make("rollback").stdout
+        said = site.make("swarm-rollback").stdout
         load.carry_on(1000)
     assert load.failed == [], load.summary
     assert said.splitlines()[0] == f"app {version} -> {before}"
     assert {result.version for result in load.results[-50:]} == {before}
     assert site.ids("nginx") == nginx
     # To what was just left, that would be.
-    again = site.make("rollback", check=False)
+    again = site.make("swarm-rollback", check=False)
     assert "error: app: rolled back already" in again.stderr
     assert site.ids("nginx") == nginx
 
@@ -122,7 +122,7 @@ def test_what_is_missing_or_wrong_is_said(site):
     assert "'on' is neither true nor false" in refused(site, OVERLAY_ENCRYPTION="on")
     said = refused(site, IMAGES="registry.invalid/site", SBOM="true")
     assert "SBOM=true needs a registry in IMAGES, Compose 2.39, and an engine that keeps" in said
-    assert "was made otherwise -> make undeploy" in refused(site, OVERLAY_ENCRYPTION="true")
+    assert "was made otherwise -> make swarm-undeploy" in refused(site, OVERLAY_ENCRYPTION="true")
     assert "made on the engine's machine only" in refused(site, CERTIFICATES="")
     certificate = site.folder / "certificates/fullchain.pem"
     good = certificate.read_text()
@@ -154,7 +154,7 @@ def test_nginx_is_not_stopped_for_one_that_would_not_start(site):
     good = pem.read_text()
     pem.write_text("no certificate")
     for settings in ({}, {"SERVER_NAME": "a_b.example"}, {"RATE_LIMIT": "many"}):
-        answer = site.make("deploy", check=False, **settings)
+        answer = site.make("swarm-deploy", check=False, **settings)
         assert "error: nginx would not start" in answer.stderr
         pem.write_text(good)
     assert site.ids("nginx") == before
@@ -165,8 +165,8 @@ def test_fallback_images_are_refused_unless_asked_for(site, stack):
         pytest.skip("the base images come from a registry")
     said = refused(site, BASE_IMAGES="auto")
     assert "is built on the fallback image fallback/python" in said
-    assert "make deploy APP_VERSION=NEW-NAME where a registry " in said
-    assert "make deploy BASE_IMAGES=debian" in said
+    assert "make swarm-deploy APP_VERSION=NEW-NAME where a registry " in said
+    assert "make swarm-deploy BASE_IMAGES=debian" in said
 
 
 def test_a_addon_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
@@ -237,11 +237,11 @@ def test_tasks_have_time_to_stop(site, service):
 def test_a_self_signed_pair_is_made_once(stack):
     """Where the engine is on this machine, and CERTIFICATES names no folder."""
     image = stack.inspect("nginx")[0]["Config"]["Image"]
-    call = f"deploy.make_certificate('secrets/self-signed', '{image}', 'localhost,Example.org')"
+    call = f"secrets.make_certificate('secrets/self-signed', '{image}', 'localhost,Example.org')"
     pem = stack.folder / "secrets/self-signed/fullchain.pem"
     made = []
     for _ in range(2):
-        stack.run("python3", "-c", f"import deploy; {call}", PYTHONPATH="scripts")
+        stack.run("python3", "-c", f"from scripts from scripts.swarm import secrets; {call}")
         made.append(pem.read_text())
     assert made[0] == made[1]
     names = stack.run("openssl", "x509", "-in", str(pem), "-noout", "-ext", "subjectAltName").stdout
@@ -250,13 +250,13 @@ def test_a_self_signed_pair_is_made_once(stack):
 
 
 def test_undeploy_leaves_nothing(site, machine):
-    site.make("undeploy")
+    site.make("swarm-undeploy")
     ours = ("--quiet", "--filter", f"label=com.docker.stack.namespace={site.name}")
     for kind in ("service", "network", "secret"):
         assert machine.on("node1", kind, "ls", *ours) == ""
     # The node removes what has ended a moment later.
     wait_until(lambda: not machine.on("node1", "ps", "--all", *ours), 20, "no container")
-    assert site.make("undeploy").stdout.splitlines()[-1] == f"{site.name} is not deployed"
-    answer = site.make("status", check=False)
+    assert site.make("swarm-undeploy").stdout.splitlines()[-1] == f"{site.name} is not deployed"
+    answer = site.make("swarm-status", check=False)
     assert answer.returncode
-    assert f"error: {site.name} is not deployed -> make deploy" in answer.stderr
+    assert f"error: {site.name} is not deployed -> make swarm-deploy" in answer.stderr

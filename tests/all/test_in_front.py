@@ -40,8 +40,8 @@ def test_links_and_redirects_have_the_visitors_port(in_front):
     assert httpx.get(plain).headers["Location"] == "https://localhost/diagnostics/echo"
     answer = httpx.get(plain, headers={"X-Forwarded-Proto": "https"}).json()
     assert (answer["scheme"], answer["host"]) == ("https", "localhost")
-    script = "import up; up.say_where(['nginx'])"
-    printed = in_front.run("python3", "-c", script, PYTHONPATH="scripts").stdout
+    script = "from scripts import up; up.print_urls(['nginx'])"
+    printed = in_front.run("python3", "-c", script).stdout
     assert printed == "https://localhost\nhttps://127.0.0.1\n"
     link = "from flask import url_for; print(url_for('static', filename='x', _external=True))"
     shell = ("flask", "--app", "wsgi", "shell")

@@ -86,8 +86,8 @@ def site(stack, tmp_path_factory) -> Iterator[Deployment]:
         )
         site.run("git", "init", "--quiet")
         site.commit("One")
-        site.make("swarm")
-        site.make("deploy")
+        site.make("swarm-init")
+        site.make("swarm-deploy")
         yield site
 
 
@@ -99,7 +99,7 @@ def test_an_update_and_a_rollback_leave_pages_whole(site, nginx):
         files = pages.load()
         with other_style(site, nginx):
             site.commit(nginx)
-            site.make("deploy", **settings)
+            site.make("swarm-deploy", **settings)
         assert pages.load() != files
-        site.make("rollback")
+        site.make("swarm-rollback")
         assert pages.load() == files

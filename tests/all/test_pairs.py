@@ -1,15 +1,10 @@
 """Limits that depend on each other, reached in real containers (scripts/limits.py has the sums)."""
 
 import json
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from clone import ROOT
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import limits
+from scripts import limits
 
 
 def numbers(stack):

@@ -85,5 +85,5 @@ def test_the_path_reaches_the_application_as_it_came(shop, client):
 
 
 def test_make_up_prints_the_prefix(shop):
-    script = "import up; up.say_where([])"
-    assert shop.run("python3", "-c", script, PYTHONPATH="scripts").stdout == f"{shop.url}/shop\n"
+    script = "from scripts import up; up.print_urls([])"
+    assert shop.run("python3", "-c", script).stdout == f"{shop.url}/shop\n"

@@ -1,4 +1,4 @@
-"""A Swarm of one node without `make deploy`: the commands of docs/swarm.md, word for word.
+"""A Swarm of one node without `make swarm-deploy`: the commands of docs/swarm.md, word for word.
 
 The targets around them have only the tools that macOS brings.
 """
@@ -35,26 +35,26 @@ def site(stack, tmp_path):
         site.make = lambda *words, **options: site.run(*site.tools, "make", *words, **options)
         site.run("git", "init", "--quiet")
         site.commit("One")
-        site.make("swarm")
+        site.make("swarm-init")
         yield site
         shutil.rmtree(site.folder)
 
 
 def test_the_commands_of_the_documentation(site):
-    # The last of them is `make status`, which may come too early to be content.
+    # The last of them is `make swarm-status`, which may come too early to be content.
     said = site.run(*site.tools, "bash", "-euc", COMMANDS, check=False).stdout
     assert f"Creating service {site.name}_app" in said
-    wait_until(lambda: not site.make("status", check=False).returncode, 120, "all of it runs")
+    wait_until(lambda: not site.make("swarm-status", check=False).returncode, 120, "all of it runs")
     with site.client() as client:
         # nginx finds the application a moment after that.
         wait_until(lambda: client.get("/nowhere").status_code == 404, 20, "the application")
     # From .env, quoted as a shell needs it.
     environment = site.tasks("nginx")[0]["Spec"]["ContainerSpec"]["Env"]
     assert "SERVER_NAME=localhost example.org" in environment
-    # What was deployed by hand is what `make deploy` would have deployed.
+    # What was deployed by hand is what `make swarm-deploy` would have deployed.
     before = site.ids("app") | site.ids("nginx")
-    site.make("deploy")
+    site.make("swarm-deploy")
     assert site.ids("app") | site.ids("nginx") == before
-    assert "serves app v2, nginx v2" in site.make("deploy", "APP_VERSION=v2").stdout
-    assert "app v2 -> " in site.make("rollback").stdout
-    site.make("undeploy")
+    assert "serves app v2, nginx v2" in site.make("swarm-deploy", "APP_VERSION=v2").stdout
+    assert "app v2 -> " in site.make("swarm-rollback").stdout
+    site.make("swarm-undeploy")

@@ -2,17 +2,14 @@
 
 import json
 import re
-import sys
 from contextlib import ExitStack
 
 import pytest
-from clone import ROOT, wait_until
+from clone import wait_until
 from streams import Streams, used
 from visitor import Visitor
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import limits
+from scripts import limits
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ CORE = read("docker-stack.yml")
 # What the one has and the other has not, or has differently, beside what differs in the core for
 # the reasons that tests/unit/test_stack_file.py has.
 DIFFERENCES = {
-    "ports": "Swarm publishes none for this machine alone; `make status` says how to see the page",
-    "labels": "scripts/doctor.py asks the machine that it runs on",
+    "ports": "Swarm publishes none for this machine alone; see `make swarm-status`",
+    "labels": "scripts/checks/machine.py asks the machine that it runs on",
     "pull_policy": "a node has no other way to the image",
     "depends_on": "Swarm has no order: each waits for what it needs",
     "command": "in Swarm, a set-up that ends is one that failed",

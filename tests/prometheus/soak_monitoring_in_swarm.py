@@ -1,4 +1,4 @@
-"""The monitoring add-on in a Swarm of one node (tests/nodes.py): `make deploy WITH=monitoring`."""
+"""`make swarm-deploy WITH=monitoring` on a Swarm of one node (tests/nodes.py)."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def site(stack, machine, tmp_path_factory):
         image = f"{site.name}/{service}:{site.version}"
         machine.on("node1", "tag", f"{stack.name}-{service}", image)
     choose_a_node(site, machine)
-    site.said = site.make("deploy", "WITH=monitoring").stdout
+    site.said = site.make("swarm-deploy", "WITH=monitoring").stdout
     return site
 
 
@@ -62,12 +62,12 @@ def choose_a_node(site, machine) -> None:
     machine.on("node1", "swarm", "init", f"--advertise-addr={address}")
     token = machine.on("node1", "swarm", "join-token", "--quiet", "worker")
     machine.on("node2", "swarm", "join", "--token", token, f"{address}:2377")
-    said = site.make("deploy", "WITH=monitoring", check=False).stderr
+    said = site.make("swarm-deploy", "WITH=monitoring", check=False).stderr
     assert "error: none of the 2 nodes has the label monitoring=true" in said
     assert "-> docker node update --label-add monitoring=true node1\n" in said
     for node in machine.nodes:
         machine.on("node1", "node", "update", "--label-add=monitoring=true", node)
-    said = site.make("deploy", "WITH=monitoring", check=False).stderr
+    said = site.make("swarm-deploy", "WITH=monitoring", check=False).stderr
     assert "error: 2 nodes have the label monitoring=true" in said
     for node in machine.nodes:
         machine.on("node1", "node", "update", "--label-rm=monitoring", node)
@@ -76,11 +76,11 @@ def choose_a_node(site, machine) -> None:
 
 
 class AddonInSwarm(Addon):
-    """Asked on the node, under the addresses that `make status` says."""
+    """Asked on the node, under the addresses that `make swarm-status` says."""
 
     def __init__(self, site, machine):
         self.node = f"{machine.name}-node1"
-        said = site.make("status", check=False).stdout
+        said = site.make("swarm-status", check=False).stdout
         (pages,) = re.findall(r"^monitoring-proxy: (http://.+) on node1, or: ssh ", said, re.M)
         ports = {"3000": "grafana", "9090": "prometheus", "9093": "alertmanager"}
         self.addresses = {ports[url.rpartition(":")[2]]: url for url in pages.split()}
@@ -173,12 +173,12 @@ def test_a_changed_rule_replaces_prometheus_alone_and_the_addon_stays(site):
     with (site.folder / "prometheus/server/rules/recording.yml").open("a") as file:
         file.write("# Two\n")
     version = site.commit("Two")
-    beside = site.make("deploy").stdout.splitlines()[-1]
+    beside = site.make("swarm-deploy").stdout.splitlines()[-1]
     assert f"prometheus {version}" in beside
     assert f"alertmanager {site.version}" in beside
     after = ids(site)
     assert changed(before, after) == {"prometheus"}
-    said = site.make("rollback").stdout
+    said = site.make("swarm-rollback").stdout
     assert f"prometheus {site.version} serves" in said
     assert changed(after, ids(site)) == {"prometheus"}
 
@@ -199,12 +199,12 @@ def test_a_addon_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
     good = configuration.read_text()
     configuration.write_text("no: configuration")
     site.commit("Three")
-    answer = site.make("deploy", check=False)
+    answer = site.make("swarm-deploy", check=False)
     configuration.write_text(good)
     assert answer.returncode
     core = f"app {site.version}, nginx {site.version}"
     assert "error: prometheus: Swarm gave up on it" in answer.stderr
-    assert f"; {core} serve all the same -> make status" in answer.stderr
+    assert f"; {core} serve all the same -> make swarm-status" in answer.stderr
     # Prometheus' own words.
     assert "field no not found" in answer.stderr
     assert changed(before, ids(site)) == {"prometheus"}
@@ -217,12 +217,12 @@ def test_it_is_removed_with_its_secrets_when_it_is_not_wanted(site):
     """Also where somebody does not want its folder."""
     site.run("git", "rm", "-rqf", "prometheus")
     site.commit("Four")
-    said = site.make("deploy", check=False).stderr
+    said = site.make("swarm-deploy", check=False).stderr
     gone = "the add-on monitoring is not here: prometheus/docker-stack.yml is missing"
-    assert f"error: {gone} -> make deploy WITH=\n" in said
+    assert f"error: {gone} -> make swarm-deploy WITH=\n" in said
     listed = ("docker", "secret", "ls", "--format={{.Name}}")
     assert "alert-webhook" in site.run(*listed).stdout
-    site.make("deploy", "WITH=", APP_REPLICAS="1")
+    site.make("swarm-deploy", "WITH=", APP_REPLICAS="1")
     services = site.run("docker", "service", "ls", "--format={{.Name}}").stdout.split()
     assert sorted(services) == [f"{site.name}_{service}" for service in CORE]
     names = site.run(*listed).stdout

@@ -11,9 +11,9 @@ CORE = read("docker-stack.yml")
 # What the one has and the other has not, or has differently, beside what differs in the core for
 # the reasons that tests/unit/test_stack_file.py has.
 DIFFERENCES = {
-    "ports": "Swarm publishes none for this machine alone; `make status` says how to see the pages",
+    "ports": "Swarm publishes none for this machine alone; see `make swarm-status`",
     "environment.APP_REPLICAS": "three, unless it is said",
-    "labels": "make deploy reads it in Compose's file",
+    "labels": "make swarm-deploy reads it in Compose's file",
     "hostname": "of several nodes it matters whose figures they are",
     "environment.LISTEN": "a name leads to a task only once it is healthy; so it is a network",
     "dns_opt": "a stack file has none; the rule AppMissing does without",
@@ -81,7 +81,7 @@ def test_what_keeps_data_stays_on_its_node_and_shows_its_pages():
 def test_the_same_variables_with_the_same_defaults():
     here, there = (defaults(f"prometheus/docker-{dialect}.yml") for dialect in ("compose", "stack"))
     core = defaults("docker-stack.yml")
-    # It is `make deploy` that says so.
+    # It is `make swarm-deploy` that says so.
     assert there.pop("GRAFANA_REPLICAS") == "1"
     # In Compose, the network's name is enough.
     assert there.pop("QUERIES_SUBNET") in (ROOT / ".env.example").read_text()

@@ -71,7 +71,7 @@ def addresses(stack) -> set[str]:
 
 def interrupt(stack, when, number: signal.Signals, **settings: str) -> str:
     """Start a release and interrupt it when `when` holds; what it says."""
-    command = ["python3", "scripts/release.py"]
+    command = ["python3", "-m", "scripts", "release"]
     environment = os.environ | settings
     with subprocess.Popen(
         command, cwd=stack.folder, env=environment, stderr=subprocess.PIPE, text=True

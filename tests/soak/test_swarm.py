@@ -33,7 +33,7 @@ RUN printf '%s\n' 'import os' 'from webapp import health' \
     'health.check(lambda: "broken" if os.path.exists("/tmp/broken") else None)' >> /app/wsgi.py
 USER 10001:10001
 """
-# What is wrong with an image, as lines of its Dockerfile, and what `make deploy` says of it.
+# What is wrong with an image, as lines of its Dockerfile, and what `make swarm-deploy` says of it.
 BROKEN = {
     "exits": ('CMD ["sh", "-c", "echo nothing to run; exit 3"]', r"non-zero exit \(3\)"),
     "never-ready": (
@@ -80,7 +80,7 @@ def site(swarm, tmp_path_factory):
         BASE_IMAGES="debian",
         UPDATE_MONITOR="10s",
     )
-    said = site.make("deploy").stdout
+    said = site.make("swarm-deploy").stdout
     assert said.splitlines()[-1] == f"{site.name} serves app v1, nginx v1"
     return site
 
@@ -150,11 +150,11 @@ def test_an_update_and_a_rollback_lose_nothing(site, front):
     """Nor does a page miss a file, whichever version it is from."""
     with loading(site) as pages:
         files = pages.load()
-        update = loses_nothing(front, lambda: site.make("deploy", APP_VERSION="v2"))
+        update = loses_nothing(front, lambda: site.make("swarm-deploy", APP_VERSION="v2"))
         assert {result.version for result in update.results} == {"v1", "v2"}
         assert {result.version for result in update.results[-100:]} == {"v2"}
         assert pages.load() != files
-        back = loses_nothing(front, lambda: site.make("rollback"))
+        back = loses_nothing(front, lambda: site.make("swarm-rollback"))
         assert {result.version for result in back.results[-100:]} == {"v1"}
         assert pages.load() == files
 
@@ -191,7 +191,7 @@ def test_a_new_secret_key_loses_no_request_and_no_session(site, front):
     def rotate() -> None:
         for _ in range(2):
             site.make("rotate")
-            site.make("deploy")
+            site.make("swarm-deploy")
 
     before = (site.folder / "secrets/secret_key").read_text()
     with Visitor(front) as visitor:
@@ -207,7 +207,7 @@ def test_a_new_secret_key_loses_no_request_and_no_session(site, front):
 def test_scaling_loses_nothing(site, front):
     def scale() -> None:
         for number in ("6", "2", "3"):
-            site.make("deploy", APP_REPLICAS=number)
+            site.make("swarm-deploy", APP_REPLICAS=number)
             assert len(site.tasks("app")) == int(number)
 
     loses_nothing(front, scale)
@@ -215,12 +215,12 @@ def test_scaling_loses_nothing(site, front):
 
 @pytest.mark.timeout(1200)
 def test_what_touches_nginx_loses_nothing_behind_a_balancer(site, balancer):
-    loses_nothing(balancer, lambda: site.make("deploy", NGINX_VERSION="v2"))
+    loses_nothing(balancer, lambda: site.make("swarm-deploy", NGINX_VERSION="v2"))
     assert versions(site, "nginx") == {"v2"}
     site.write_settings(NGINX_VERSION="v2")
     old = site.trusted
     site.certificate_pair()
-    loses_nothing(balancer, lambda: site.make("deploy"))
+    loses_nothing(balancer, lambda: site.make("swarm-deploy"))
     # Only the new one is served.
     site.trusted = site.trusted.removeprefix(old)
     loses_nothing(balancer, lambda: None, 200)
@@ -242,15 +242,15 @@ def test_a_drained_node_and_a_lost_manager_are_not_noticed(site, swarm, balancer
         begin = time.monotonic()
         wait_until(lambda: swarm.leader() not in ("", node), 60, "another leader")
         print(f"{swarm.leader()} leads {time.monotonic() - begin:.0f} s after {node}")
-        site.make("deploy", APP_VERSION="v2")
-        assert "app: 3 of 3 run v2" in site.make("status").stdout
+        site.make("swarm-deploy", APP_VERSION="v2")
+        assert "app: 3 of 3 run v2" in site.make("swarm-status").stdout
 
     load = loses_nothing(balancer, drain_and_lose)
     assert {result.version for result in load.results[-100:]} == {"v2"}
     swarm.start_again(node)
     swarm.ask("node", "update", "--availability=active", node)
     wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
-    site.make("deploy")
+    site.make("swarm-deploy")
 
 
 # Seconds in which requests may still be sent to a node that fell silent. The balancer leaves it out
@@ -300,19 +300,21 @@ def test_a_killed_node_costs_its_own_connections_and_is_made_up_for(site, swarm,
     assert len(load.failed) <= len(load.threads), load.summary
     swarm.start_again(node)
     wait_until(lambda: swarm.ready_nodes() == 3, 60, "the node back")
-    site.make("deploy")
+    site.make("swarm-deploy")
     # Swarm moves nothing back; what an update replaces goes where there is least.
     assert not swarm.healthy(node, app)
     site.run("docker", "service", "update", "--force", app)
     assert swarm.healthy(node, app)
-    wait_until(lambda: not site.make("status", check=False).returncode, 60, "the update's end")
+    wait_until(
+        lambda: not site.make("swarm-status", check=False).returncode, 60, "the update's end"
+    )
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_image_never_takes_over(site, front, name):
     monitor = "100s" if "minute" in name else "10s"
     with Load(front, clients=2) as load:
-        answer = site.make("deploy", APP_VERSION=name, UPDATE_MONITOR=monitor, check=False)
+        answer = site.make("swarm-deploy", APP_VERSION=name, UPDATE_MONITOR=monitor, check=False)
         load.carry_on(500)
     print(load.summary)
     assert answer.returncode
@@ -331,7 +333,7 @@ def test_an_image_that_only_one_node_has_never_takes_over(site, swarm, balancer)
         swarm.on("node1", "tag", f"{swarm.images}/{name}:v1", f"local/{name}:v1")
     # nginx is to be replaced, too.
     with Load(balancer, clients=2) as load:
-        answer = site.make("deploy", IMAGES="local", NGINX_VERSION="v1", check=False)
+        answer = site.make("swarm-deploy", IMAGES="local", NGINX_VERSION="v1", check=False)
         load.carry_on(200)
     assert load.failed == [], load.summary
     assert answer.returncode
@@ -346,7 +348,7 @@ def test_an_update_that_no_node_can_take_ends_in_time(site, swarm, front):
         for node in NODES:
             swarm.on("node1", "node", "update", "--availability=pause", node)
             nodes.callback(swarm.on, "node1", "node", "update", "--availability=active", node)
-        answer = site.make("deploy", APP_VERSION="v2", DEPLOY_TIMEOUT="20", check=False)
+        answer = site.make("swarm-deploy", APP_VERSION="v2", DEPLOY_TIMEOUT="20", check=False)
         load.carry_on(200)
     assert answer.returncode
     assert "not within 30 s" in answer.stderr
@@ -365,7 +367,7 @@ def test_a_port_that_is_taken_is_given_up_again(site, swarm, balancer):
     )
     try:
         with Load(balancer, clients=2) as load:
-            answer = site.make("deploy", HTTP_PORT="8088", DEPLOY_TIMEOUT="20", check=False)
+            answer = site.make("swarm-deploy", HTTP_PORT="8088", DEPLOY_TIMEOUT="20", check=False)
             load.carry_on(200)
         assert answer.returncode
         assert "what served before serves again: app v1" in answer.stderr
@@ -381,20 +383,22 @@ def test_a_port_that_is_taken_is_given_up_again(site, swarm, balancer):
 @pytest.mark.timeout(1200)
 def test_five_rounds_of_undeploy_and_deploy(site, front):
     for _ in range(5):
-        site.make("undeploy")
+        site.make("swarm-undeploy")
         networks = site.run("docker", "network", "ls", "--format={{.Name}}").stdout
         assert site.name not in networks
         assert not site.run("docker", "secret", "ls", "--quiet").stdout
-        site.make("deploy")
+        site.make("swarm-deploy")
         with httpx.Client(base_url=front.url, verify=front.tls()) as client:
             assert client.post("/diagnostics/echo").status_code == 200
-    site.make("undeploy")
+    site.make("swarm-undeploy")
 
 
 def test_a_first_version_that_does_not_start_is_said_not_to(site):
-    answer = site.make("deploy", APP_VERSION="exits", check=False)
+    answer = site.make("swarm-deploy", APP_VERSION="exits", check=False)
     assert answer.returncode
     assert "tasks failed; " in answer.stderr
-    assert "there is no version before it -> make status, make undeploy" in answer.stderr
+    assert (
+        "there is no version before it -> make swarm-status, make swarm-undeploy" in answer.stderr
+    )
     assert "nothing to run" in answer.stderr
-    site.make("undeploy")
+    site.make("swarm-undeploy")

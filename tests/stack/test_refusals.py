@@ -55,7 +55,9 @@ def test_low_port_in_use_is_seen_by_a_user_who_may_not_bind_it():
     """`free` alone, since a user who may use the engine needs a group that CI does not have."""
     with socket.socket() as server:
         port = next(port for port in range(1023, 900, -1) if server.connect_ex(("127.0.0.1", port)))
-    script = "import doctor, sys; sys.exit(doctor.free('', int(sys.argv[1])))"
+    script = (
+        "import sys; from scripts.checks.machine import free; sys.exit(free('', int(sys.argv[1])))"
+    )
     command = [
         "setpriv",
         "--reuid=65534",
@@ -64,7 +66,7 @@ def test_low_port_in_use_is_seen_by_a_user_who_may_not_bind_it():
         "--inh-caps=-all",
     ]
     command += ["python3", "-c", script, str(port)]
-    path = {"PYTHONPATH": str(ROOT / "scripts"), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    path = {"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin"}
     assert subprocess.run(command, env=path, check=False).returncode == 1
     with socket.create_server(("", port)):
         assert subprocess.run(command, env=path, check=False).returncode == 0
@@ -118,7 +120,7 @@ def test_too_old(clone, name, product):
     [("NEEDED_DISK_GB", "GB free in"), ("NEEDED_MEMORY_GB", "GB of memory")],
 )
 def test_too_small(clone, name, words):
-    file = clone.folder / "scripts/doctor.py"
+    file = clone.folder / "scripts/checks/machine.py"
     file.write_text(
         re.sub(rf"^{name} = .*", f"{name} = 10**6", file.read_text(), flags=re.MULTILINE)
     )

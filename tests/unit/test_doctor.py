@@ -1,16 +1,13 @@
-"""What scripts/doctor.py finds without an engine."""
+"""What `make doctor` finds without an engine."""
 
 import os
 import subprocess
-import sys
 
 import pytest
 from clone import ROOT, project_files
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import compose
-import doctor
+from scripts import compose
+from scripts.checks import settings
 
 
 @pytest.fixture
@@ -32,7 +29,9 @@ def make(project, *words):
     )
 
 
-SWARM = ["deploy", "status", "rollback"] if (ROOT / "docker-stack.yml").exists() else []
+SWARM = ["swarm-deploy", "swarm-status", "swarm-rollback"]
+if not (ROOT / "docker-stack.yml").exists():
+    SWARM = []
 
 
 @pytest.mark.parametrize("target", ["up", "release", "replay", *SWARM])
@@ -56,9 +55,9 @@ def test_scripts_need_no_execute_bits(project):
 )
 def test_a_volume_that_has_the_name_of_a_folder_is_refused(tmp_path, monkeypatch, name, refused):
     (tmp_path / "certificates").mkdir()
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
     monkeypatch.setattr(compose, "setting", lambda of: name)
-    found = [str(problem) for problem in doctor.folder_or_volume()]
+    found = [str(problem) for problem in settings.folder_or_volume()]
     assert len(found) == refused
     assert [
         problem.endswith("write CERTIFICATES=./certificates, or rename the folder")
@@ -69,4 +68,4 @@ def test_a_volume_that_has_the_name_of_a_folder_is_refused(tmp_path, monkeypatch
 @pytest.mark.parametrize(("value", "refused"), [("", 0), ("true", 0), ("false", 0), ("off", 1)])
 def test_what_the_engine_takes_for_no_truth_is_refused(monkeypatch, value, refused):
     monkeypatch.setattr(compose, "setting", lambda of: value)
-    assert len([*doctor.way_out()]) == refused
+    assert len([*settings.way_out()]) == refused

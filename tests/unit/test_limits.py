@@ -13,9 +13,7 @@ from clone import require
 from conftest import APP, KEY
 from webapp import config, pids
 
-sys.path.insert(0, str(APP.parent / "scripts"))
-
-import limits
+from scripts import limits
 
 ROOT = APP.parent
 COMPOSE, LOGGING = ["docker-compose.yml"], ["docker-compose.yml", "logstash/docker-compose.yml"]

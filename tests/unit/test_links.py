@@ -26,7 +26,7 @@ def project(tmp_path):
 
 def run(project: Path, *command: str, **environment: str):
     """A command's completed process, with an engine that does not answer."""
-    own = {"DOCKER_HOST": "tcp://127.0.0.1:9", "PYTHONPATH": "scripts"}
+    own = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
     return subprocess.run(
         command,
         cwd=project,
@@ -82,7 +82,7 @@ def test_a_folder_of_secrets_that_is_a_link_keeps_its_mode(project):
     assert store.stat().st_mode & 0o777 == 0o750
     assert (store / "secret_key").exists()
     # What was made goes, the folder stays.
-    assert run(project, "python3", "scripts/clean.py").returncode == 0
+    assert run(project, "python3", "-m", "scripts", "clean").returncode == 0
     assert folder.readlink() == store
     assert list(store.iterdir()) == []
     store.rmdir()
@@ -120,7 +120,7 @@ def test_clean_removes_no_link_nor_what_it_leads_to(project):
     (store / "venv/kept").touch()
     (project / ".venv").symlink_to(store / "venv")
     (project / ".ruff_cache").mkdir()
-    answer = run(project, "python3", "scripts/clean.py")
+    answer = run(project, "python3", "-m", "scripts", "clean")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert (project / ".venv").readlink() == store / "venv"
     assert (store / "venv/kept").exists()
@@ -130,7 +130,7 @@ def test_clean_removes_no_link_nor_what_it_leads_to(project):
     assert not (project / "secrets/secret_key_fallbacks").exists()
 
 
-REMEMBER = "import addons; addons.remember()"
+REMEMBER = "from scripts import addons; addons.remember()"
 
 
 def test_what_is_remembered_goes_through_a_link(project):
@@ -162,4 +162,4 @@ def test_settings_whose_mount_is_missing_are_not_ignored(project):
     """Compose would take every setting's default, the project's name among them."""
     (project / ".env").symlink_to(project.parent / "store/settings")
     (project / "docker-compose.yml").write_text("services: {}\n")
-    refused(run(project, "python3", "scripts/up.py"), ".env is a link to")
+    refused(run(project, "python3", "-m", "scripts", "up"), ".env is a link to")

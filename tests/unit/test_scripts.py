@@ -11,18 +11,26 @@ from pathlib import Path
 import pytest
 from conftest import APP
 
-sys.path.insert(0, str(APP.parent / "scripts"))
+from scripts import build, clean, compose, doctor, polling, release
+from scripts.checks import settings
+from scripts.messages import NoResponseError
+from scripts.swarm import (
+    cluster,
+    convergence,
+    deploy,
+    images,
+    rollback,
+    secrets,
+    specs,
+    status,
+    undeploy,
+    versions,
+)
+from scripts.swarm.convergence import NotServingError, State
+from scripts.swarm.secrets import digest
+from scripts.swarm.specs import rollback_would_change
 
-import build
-import clean
-import compose
-import deploy
-import doctor
-import release
-import stack
-import swarm
-
-# As deploy.made_of() has them: the folders that go into each image.
+# As versions.build_paths() has them: the folders that go into each image.
 FOLDERS = {
     "app": ["app"],
     "nginx": ["nginx", "app/webapp/static"],
@@ -42,33 +50,33 @@ FOLDERS = {
     ],
 )
 def test_where_images_are_pushed(images, expected):
-    assert deploy.has_registry(images) is expected
+    assert versions.has_registry(images) is expected
 
 
 @pytest.mark.parametrize("tag", ["latest", "-v1", "a/b", "a b", "x" * 129])
 def test_tags_that_are_no_version(tag):
     with pytest.raises(SystemExit, match="is no version"):
-        deploy.versions({"APP_VERSION": tag}, FOLDERS)
+        versions.image_tags({"APP_VERSION": tag}, FOLDERS)
 
 
 def test_a_given_version_is_that_of_all_images_but_those_that_have_their_own():
     one = dict.fromkeys(FOLDERS, "1.0")
-    assert deploy.versions({"APP_VERSION": "1.0"}, FOLDERS) == one
+    assert versions.image_tags({"APP_VERSION": "1.0"}, FOLDERS) == one
     given = {"APP_VERSION": "1.1", "NGINX_VERSION": "1.0", "NODE_EXPORTER_VERSION": "1.0"}
-    assert deploy.versions(given, FOLDERS) == one | {"app": "1.1"}
+    assert versions.image_tags(given, FOLDERS) == one | {"app": "1.1"}
 
 
 def test_the_version_in_an_image_name():
     for image in ("site/app:v1", "127.0.0.1:5000/site/app:v1@sha256:0a1b"):
-        assert swarm.version({"ContainerSpec": {"Image": image}}) == "v1"
+        assert cluster.version({"ContainerSpec": {"Image": image}}) == "v1"
 
 
 def test_a_task_is_its_services_although_the_engine_fills_in_defaults_for_one_of_them():
     service = {"Image": "site/app:v1", "StopGracePeriod": 10_000_000_000, "DNSConfig": {}}
     task = {"Image": "site/app:v1"}
-    assert swarm.same({"ContainerSpec": task}, {"ContainerSpec": service})
+    assert specs.same_spec({"ContainerSpec": task}, {"ContainerSpec": service})
     service["StopGracePeriod"] *= 4
-    assert not swarm.same({"ContainerSpec": task}, {"ContainerSpec": service})
+    assert not specs.same_spec({"ContainerSpec": task}, {"ContainerSpec": service})
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def history(tmp_path, monkeypatch):
 
 def test_an_image_has_the_version_of_its_own_last_change(history):
     before = dict(zip(FOLDERS, history("log", "--format=%h").split(), strict=True))
-    assert deploy.versions({}, FOLDERS) == before
+    assert versions.image_tags({}, FOLDERS) == before
     for file, expected in (
         ("app/webapp/static", {"app", "nginx"}),
         ("add-on/node", {"node-exporter"}),
@@ -105,11 +113,11 @@ def test_an_image_has_the_version_of_its_own_last_change(history):
         (compose.ROOT / file / "page.css").write_text("two")
         history("add", ".")
         history("commit", "--quiet", "--message", "two")
-        after = deploy.versions({}, FOLDERS)
+        after = versions.image_tags({}, FOLDERS)
         assert {name for name in FOLDERS if after[name] != before[name]} == expected
         before = after
     history("tag", "v1.0")
-    assert deploy.versions({}, FOLDERS) == before | {"app": "v1.0"}
+    assert versions.image_tags({}, FOLDERS) == before | {"app": "v1.0"}
 
 
 def test_what_is_not_committed_has_a_name_of_its_own(history):
@@ -129,31 +137,35 @@ def test_a_shallow_clone_does_not_know_that(history, tmp_path, monkeypatch):
     history("clone", "--quiet", "--depth=1", f"file://{compose.ROOT}", str(clone))
     monkeypatch.setattr(compose, "ROOT", clone)
     with pytest.raises(SystemExit, match=r"this clone is shallow.*git fetch --unshallow"):
-        deploy.versions({}, FOLDERS)
+        versions.image_tags({}, FOLDERS)
 
 
 def test_what_git_does_not_know_is_not_built_in(history):
     (compose.ROOT / "notes").write_text("outside of the images")
-    deploy.versions({}, FOLDERS)
+    versions.image_tags({}, FOLDERS)
     for name in ("app/forgotten.py", "add-on/node/forgotten.yml"):
         (compose.ROOT / name).write_text("")
         with pytest.raises(SystemExit, match=f"{name} is not committed"):
-            deploy.versions({}, FOLDERS)
+            versions.image_tags({}, FOLDERS)
         (compose.ROOT / name).unlink()
 
 
 def test_a_command_that_is_not_there_has_failed():
     answer = compose.run("no-such-command")
     assert answer.returncode == 127
-    assert compose.last_words(answer) == "no-such-command: command not found"
+    assert compose.last_error_line(answer) == "no-such-command: command not found"
 
 
 def test_an_engine_that_does_not_answer_for_a_moment_ends_no_watch(monkeypatch):
-    answers = [swarm.NoAnswerError("no leader"), swarm.NoAnswerError("no leader"), {"app": {}}]
-    monkeypatch.setattr(swarm, "services", lambda: give(answers))
-    monkeypatch.setattr(swarm, "look", lambda *of: swarm.State("app", "v1", wanted=1, running=1))
-    monkeypatch.setattr(swarm.time, "sleep", lambda seconds: None)
-    swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})
+    answers = [NoResponseError("no leader"), NoResponseError("no leader"), {"app": {}}]
+    monkeypatch.setattr(cluster, "services", lambda: give(answers))
+    monkeypatch.setattr(
+        convergence,
+        "service_state",
+        lambda *of: State("app", "v1", wanted=1, running=1),
+    )
+    monkeypatch.setattr(polling.time, "sleep", lambda seconds: None)
+    convergence.wait_converged(60, 0, frozenset(), allowed=set(), of={"app"})
     assert answers == []
 
 
@@ -165,9 +177,9 @@ def give(answers):
 
 
 def test_services_that_are_removed_meanwhile_serve_nobody(monkeypatch):
-    monkeypatch.setattr(swarm, "services", dict)
-    with pytest.raises(swarm.NotServingError, match="removed meanwhile"):
-        swarm.wait(60, 0, frozenset(), allowed=set(), of={"app"})
+    monkeypatch.setattr(cluster, "services", dict)
+    with pytest.raises(NotServingError, match="removed meanwhile"):
+        convergence.wait_converged(60, 0, frozenset(), allowed=set(), of={"app"})
 
 
 def test_a_container_that_is_removed_meanwhile_is_not_ready(monkeypatch):
@@ -188,7 +200,7 @@ def test_what_a_failed_release_has_started_goes_even_without_nginx(monkeypatch):
 
     monkeypatch.setattr(release, "run", run)
     monkeypatch.setattr(release, "inspect", lambda ids: [])
-    monkeypatch.setattr(release, "containers", lambda *options: ["old", "new"])
+    monkeypatch.setattr(release, "app_containers", lambda *options: ["old", "new"])
     monkeypatch.setattr(release.signal, "signal", lambda *words: None)
     with pytest.raises(SystemExit, match="no nginx"):
         release.switch(["old"], 1, "site-app", "before")
@@ -202,12 +214,12 @@ def test_what_a_failed_release_has_started_goes_even_without_nginx(monkeypatch):
 )
 def test_names_of_images_that_docker_would_refuse(images):
     with pytest.raises(SystemExit, match=r"IMAGES: .* -> write lower case"):
-        deploy.require_names("site", images)
+        versions.require_names("site", images)
 
 
 def test_names_of_images_that_are_good():
-    for images in ("site", "a__b/c.d-e", "localhost/site", "R.example.org:5000/team/site"):
-        deploy.require_names("site", images)
+    for name in ("site", "a__b/c.d-e", "localhost/site", "R.example.org:5000/team/site"):
+        versions.require_names("site", name)
 
 
 def test_a_stacks_name_leaves_space_for_that_of_each_secret():
@@ -215,10 +227,10 @@ def test_a_stacks_name_leaves_space_for_that_of_each_secret():
     files = [root / "docker-stack.yml", *root.glob("*/docker-stack.yml")]
     text = "".join(file.read_text() for file in files)
     middles = re.findall(r"COMPOSE_PROJECT_NAME:-[a-z-]+}(-[a-z-]+-)\$", text)
-    assert max(map(len, middles)) + deploy.LONGEST_NAME + len(deploy.digest(b"")) == 64
-    deploy.require_names("x" * 35, "site")
+    assert max(map(len, middles)) + versions.LONGEST_NAME + len(digest(b"")) == 64
+    versions.require_names("x" * 35, "site")
     with pytest.raises(SystemExit, match="has 36 characters -> write 35 at most"):
-        deploy.require_names("x" * 36, "site")
+        versions.require_names("x" * 36, "site")
 
 
 @pytest.fixture
@@ -233,13 +245,16 @@ def clone(tmp_path, monkeypatch):
         shutil.copy(APP.parent / "scripts" / name, tmp_path / "scripts")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/secret_key_fallbacks").write_text("older\n")
-    monkeypatch.setattr(deploy, "ROOT", tmp_path)
-    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
+    monkeypatch.setattr(secrets, "ROOT", tmp_path)
+    monkeypatch.setattr(cluster, "stack_name", lambda: "site")
     return rotate
 
 
 def with_key(key: bytes) -> dict:
-    secret = {"File": {"Name": "secret_key"}, "SecretName": f"site-secret-key-{deploy.digest(key)}"}
+    secret = {
+        "File": {"Name": "secret_key"},
+        "SecretName": f"site-secret-key-{digest(key)}",
+    }
     other = {"File": {"Name": "logging_ca"}, "SecretName": "site-logging-ca-0123456789ab"}
     container = {"Image": "site/app:v1", "Secrets": [other, secret]}
     return {"app": {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}}
@@ -247,21 +262,21 @@ def with_key(key: bytes) -> dict:
 
 @pytest.mark.parametrize("first", [b"first\n", b"first"])
 def test_a_deploy_has_the_key_that_is_deployed_or_one_rotated_to(clone, monkeypatch, first):
-    key = deploy.ROOT / "secrets/secret_key"
+    key = secrets.ROOT / "secrets/secret_key"
     key.write_bytes(first)
-    monkeypatch.setattr(swarm, "services", lambda: with_key(first))
+    monkeypatch.setattr(cluster, "services", lambda: with_key(first))
     for _ in range(3):
         # Before a rotation, between its steps, and after it.
-        deploy.require_key()
+        secrets.require_deployed_key()
         clone()
     assert key.read_bytes() != first
-    monkeypatch.setattr(swarm, "services", lambda: with_key(b"another's\n"))
+    monkeypatch.setattr(cluster, "services", lambda: with_key(b"another's\n"))
     for remove in (lambda: None, key.unlink):
         remove()
         with pytest.raises(SystemExit, match=r"key that is not here.* -> copy the folder secrets"):
-            deploy.require_key()
-    monkeypatch.setattr(swarm, "services", dict)
-    deploy.require_key()
+            secrets.require_deployed_key()
+    monkeypatch.setattr(cluster, "services", dict)
+    secrets.require_deployed_key()
 
 
 class Engine:
@@ -286,9 +301,9 @@ class Engine:
 
 @pytest.fixture
 def engine(monkeypatch):
-    def use(**images):
-        engine = Engine(**images)
-        monkeypatch.setattr(deploy, "run", engine.run)
+    def use(**found):
+        engine = Engine(**found)
+        monkeypatch.setattr(images, "run", engine.run)
         monkeypatch.setattr(build, "git_version", lambda: "0a1b2c3")
         return engine
 
@@ -298,25 +313,25 @@ def engine(monkeypatch):
 def test_what_the_registry_has_is_not_pushed_over(engine):
     image = "r.example.org/site/app:v1"
     somebody_elses = engine(here=[image], registry=[image])
-    assert deploy.provide({"app": image}, {}) == []
+    assert images.ensure_images({"app": image}, {}) == []
     assert ("pull", image) in somebody_elses.done
     assert somebody_elses.pushed == []
     ours = engine(here=[image])
-    assert deploy.provide({"app": image}, {}) == []
+    assert images.ensure_images({"app": image}, {}) == []
     assert ours.pushed == [image]
 
 
 def test_a_name_that_is_given_a_second_time_is_said_to_be_old(engine, monkeypatch, capsys):
     engine(here=["site/app:v1"])
-    deploy.provide({"app": "site/app:v1"}, {})
+    images.ensure_images({"app": "site/app:v1"}, {})
     assert capsys.readouterr().out == ""
     for given in ({"APP_VERSION": "v1"}, {"APP_VERSION": "", "NODE_EXPORTER_VERSION": "v1"}):
-        deploy.provide({"node-exporter": "site/app:v1"}, given)
+        images.ensure_images({"node-exporter": "site/app:v1"}, given)
         said = capsys.readouterr().out
         assert said == "site/app:v1 was built on 2026-01-31 and is not built again\n"
     monkeypatch.setattr(build, "git_version", lambda: "0a1b2c3-dirty")
     with pytest.raises(SystemExit, match=r"app:v1 is there already, .* not committed"):
-        deploy.provide({"app": "site/app:v1"}, {"APP_VERSION": "v1"})
+        images.ensure_images({"app": "site/app:v1"}, {"APP_VERSION": "v1"})
 
 
 def service(image="site/app:v2", replicas=3, forced=0, state="completed", **changes) -> dict:
@@ -341,8 +356,8 @@ def service(image="site/app:v2", replicas=3, forced=0, state="completed", **chan
     ],
 )
 def test_what_a_rollback_would_bring_back(now, other):
-    assert swarm.other_before(service(**now) | {"PreviousSpec": service()["Spec"]}) is other
-    assert not swarm.other_before(service(**now))
+    assert rollback_would_change(service(**now) | {"PreviousSpec": service()["Spec"]}) is other
+    assert not rollback_would_change(service(**now))
 
 
 def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
@@ -356,36 +371,36 @@ def test_a_rollback_says_what_it_goes_back_to(monkeypatch, capsys):
         "grafana": service(Env=["PORT=1"]) | before(),
         "prometheus": service(state="rollback_completed") | before(image="site/app:v1"),
     }
-    monkeypatch.setattr(swarm, "require_manager", lambda on_one_host: None)
-    monkeypatch.setattr(swarm, "timeout", lambda: 600)
-    monkeypatch.setattr(swarm, "services", lambda: found)
-    monkeypatch.setattr(swarm, "roll_back", lambda names, *rest, of: back.extend(names))
-    stack.rollback()
+    monkeypatch.setattr(cluster, "require_manager", lambda on_one_host: None)
+    monkeypatch.setattr(cluster, "timeout", lambda: 600)
+    monkeypatch.setattr(cluster, "services", lambda: found)
+    monkeypatch.setattr(convergence, "roll_back", lambda names, *rest, of: back.extend(names))
+    rollback.main()
     assert back == ["app", "grafana"]
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == ["app v2 -> v1", "grafana v2 -> its settings and secrets of before"]
     found["app"], found["grafana"] = found["nginx"], found["nginx"]
     with pytest.raises(SystemExit, match="prometheus: rolled back already"):
-        stack.rollback()
+        rollback.main()
     del found["prometheus"]
     with pytest.raises(SystemExit, match="Swarm knows no other version"):
-        stack.rollback()
+        rollback.main()
 
 
 @pytest.mark.parametrize(
     ("command", "on_one_host"),
     [
-        (stack.rollback, "make release-rollback"),
-        (stack.status, "make ps"),
-        (stack.undeploy, "make down"),
+        (rollback.main, "make release-rollback"),
+        (status.main, "make ps"),
+        (undeploy.main, "make down"),
         (deploy.main, "make release"),
     ],
 )
 def test_without_a_swarm_the_command_for_one_host_is_named(monkeypatch, command, on_one_host):
     monkeypatch.setattr(doctor, "require", lambda groups: None)
-    monkeypatch.setattr(deploy, "hear_signals", lambda: None)
+    monkeypatch.setattr(deploy, "handle_signals", lambda: None)
     answer = subprocess.CompletedProcess([], 0, '{"LocalNodeState": "inactive"}', "")
-    monkeypatch.setattr(swarm, "run", lambda *words: answer)
+    monkeypatch.setattr(cluster, "run", lambda *words: answer)
     with pytest.raises(SystemExit, match=f"this engine is in no Swarm -> {on_one_host}, which"):
         command()
 
@@ -411,13 +426,13 @@ def test_a_name_in_env_that_no_compose_file_passes_on_is_reported(tmp_path, monk
     names += ["RATE_LIMT", "SECRET_KEY"]
     (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names) + "# NOT=1\n")
     services = {"app": {"environment": {"BY_NAME": "1", "SECRET_KEY": None}}, "nginx": {}}
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
     monkeypatch.setattr(compose, "config", lambda: {"services": services})
     monkeypatch.setattr(compose, "setting", lambda name: "" if name == "COMPOSE_FILE" else "1")
-    found = [problem.what.split()[2] for problem in doctor.unread_settings()]
+    found = [problem.what.split()[2] for problem in settings.unread_settings()]
     assert found == ["RATE_LIMT,", "SECRET_KEY,"]
     (tmp_path / ".env").unlink()
-    assert [*doctor.unread_settings()] == []
+    assert [*settings.unread_settings()] == []
 
 
 def test_a_network_that_is_to_change_is_seen(monkeypatch):
@@ -441,8 +456,8 @@ def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monk
     monkeypatch.setattr(release, "app_image", lambda: "site-app")
     monkeypatch.setattr(release, "id_of", lambda image: "v1")
     monkeypatch.setattr(release, "run", lambda *words: done.append(words[1:]))
-    release.keep("v2", back=True)
-    release.keep("v2")
+    release.tag_previous("v2", back=True)
+    release.tag_previous("v2")
     unhold = ("rmi", "site-app:running")
     tag = ("tag", "site-app:running", "site-app:previous")
     assert done == [("rmi", "site-app:previous"), unhold, tag, unhold]
@@ -450,17 +465,17 @@ def test_a_version_that_was_rolled_back_to_is_not_left_by_the_next_rollback(monk
 
 def test_an_update_that_is_under_way_is_not_deployed_over(monkeypatch):
     for state in ("completed", "paused", "rollback_started", "rollback_completed"):
-        swarm.require_no_update({"app": service(state=state)})
-    swarm.require_no_update({"app": service() | {"UpdateStatus": None}})
+        specs.require_no_update({"app": service(state=state)})
+    specs.require_no_update({"app": service() | {"UpdateStatus": None}})
     before = {"PreviousSpec": service()["Spec"]}
-    swarm.require_no_update({"app": service(state="updating", forced=1) | before})
+    specs.require_no_update({"app": service(state="updating", forced=1) | before})
     under_way = service("site/app:v3", state="updating") | before
     monkeypatch.setattr(deploy, "run", lambda *command, **options: pytest.fail("handed in"))
-    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
-    monkeypatch.setattr(swarm, "timeout", lambda: 600)
-    monkeypatch.setattr(swarm, "known", frozenset)
-    monkeypatch.setattr(swarm, "services", lambda: {"nginx": service(), "app": under_way})
-    with pytest.raises(SystemExit, match=r"an update of app is under way -> .*make rollback"):
+    monkeypatch.setattr(cluster, "stack_name", lambda: "site")
+    monkeypatch.setattr(cluster, "timeout", lambda: 600)
+    monkeypatch.setattr(convergence, "snapshot_ids", frozenset)
+    monkeypatch.setattr(cluster, "services", lambda: {"nginx": service(), "app": under_way})
+    with pytest.raises(SystemExit, match=r"an update of app is under way -> .*make swarm-rollback"):
         deploy.deploy({"app"}, [], {}, {}, with_registry=True)
 
 
@@ -470,12 +485,12 @@ def test_a_deploy_handed_in_by_half_is_taken_back(monkeypatch):
     states, back = [before, half], []
     failed = subprocess.CompletedProcess((), 1, "", "no leader")
     monkeypatch.setattr(deploy, "run", lambda *command, **options: failed)
-    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
-    monkeypatch.setattr(swarm, "timeout", lambda: 600)
-    monkeypatch.setattr(swarm, "known", frozenset)
-    monkeypatch.setattr(swarm, "services", lambda: states.pop(0) if states else before)
-    monkeypatch.setattr(swarm, "show_last_failure", lambda before: None)
-    monkeypatch.setattr(swarm, "roll_back", lambda names, *rest, of: back.extend(names))
+    monkeypatch.setattr(cluster, "stack_name", lambda: "site")
+    monkeypatch.setattr(cluster, "timeout", lambda: 600)
+    monkeypatch.setattr(convergence, "snapshot_ids", frozenset)
+    monkeypatch.setattr(cluster, "services", lambda: states.pop(0) if states else before)
+    monkeypatch.setattr(convergence, "show_last_failure", lambda before: None)
+    monkeypatch.setattr(convergence, "roll_back", lambda names, *rest, of: back.extend(names))
     with pytest.raises(SystemExit, match=r"deploy: no leader; .* serves again: app v2, nginx v2"):
         deploy.deploy({"app", "nginx"}, [], {}, {}, with_registry=True)
     assert back == ["app"]
@@ -488,23 +503,25 @@ def test_one_rollback_that_is_refused_keeps_no_other_from_its_own(monkeypatch):
         back.append(command[-1])
         return subprocess.CompletedProcess(command, int("app" in command[-1]), "", "no leader")
 
-    monkeypatch.setattr(swarm, "run", run)
-    monkeypatch.setattr(swarm, "stack_name", lambda: "site")
-    monkeypatch.setattr(swarm, "known", frozenset)
-    with pytest.raises(swarm.NotServingError, match="app: no leader"):
-        swarm.roll_back(["app", "nginx"], 60, of={"app", "nginx"})
+    monkeypatch.setattr(convergence, "run", run)
+    monkeypatch.setattr(cluster, "stack_name", lambda: "site")
+    monkeypatch.setattr(convergence, "snapshot_ids", frozenset)
+    with pytest.raises(NotServingError, match="app: no leader"):
+        convergence.roll_back(["app", "nginx"], 60, of={"app", "nginx"})
     assert back == ["site_app", "site_nginx"]
 
 
 def test_many_tasks_have_more_time(monkeypatch):
     now = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(swarm.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(swarm.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(swarm, "services", lambda: {"app": {}})
+    monkeypatch.setattr(polling.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(polling.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(cluster, "services", lambda: {"app": {}})
     for wanted, seconds in ((3, 600), (10, 600), (40, 600 + 30 * 45)):
-        monkeypatch.setattr(swarm, "look", lambda *of, n=wanted: swarm.State("app", "v1", n))
-        with pytest.raises(swarm.NotServingError, match=f"not within {seconds} s"):
-            swarm.wait(600, 0, frozenset(), allowed=set(), of={"app"})
+        monkeypatch.setattr(
+            convergence, "service_state", lambda *of, n=wanted: State("app", "v1", n)
+        )
+        with pytest.raises(NotServingError, match=f"not within {seconds} s"):
+            convergence.wait_converged(600, 0, frozenset(), allowed=set(), of={"app"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -513,14 +530,15 @@ def test_a_deploy_that_is_cancelled_says_so(tmp_path, number):
     (tmp_path / "docker").chmod(0o755)
     os.mkfifo(tmp_path / "asked")
     with subprocess.Popen(
-        [sys.executable, APP.parent / "scripts/deploy.py"],
+        [sys.executable, "-m", "scripts", "swarm-deploy"],
+        cwd=compose.ROOT,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         Path(tmp_path / "asked").read_text()
         process.send_signal(number)
-        assert process.communicate(timeout=20)[1] == "error: interrupted -> make status\n"
+        assert process.communicate(timeout=20)[1] == "error: interrupted -> make swarm-status\n"
 
 
 def test_an_optional_image_is_not_missed_where_fallback_images_are_forbidden(monkeypatch):
@@ -533,13 +551,13 @@ def test_an_optional_image_is_not_missed_where_fallback_images_are_forbidden(mon
     monkeypatch.setenv("BASE_IMAGES", "registry")
     there = {"prometheus:1"}
     monkeypatch.setattr(
-        doctor,
+        settings,
         "run",
         lambda *command: subprocess.CompletedProcess(command, int(command[-1] not in there)),
     )
-    assert list(doctor.registry()) == []
+    assert list(settings.registry()) == []
     there.clear()
-    (problem,) = doctor.registry()
+    (problem,) = settings.registry()
     assert problem.what.startswith("no registry gives prometheus:1, and")
 
 
@@ -591,6 +609,6 @@ def test_lint_says_what_to_install_where_shellcheck_has_no_package(tmp_path):
 @pytest.mark.parametrize("pushed", [True, False])
 def test_attestations_are_refused_where_nothing_would_keep_them(monkeypatch, pushed):
     monkeypatch.setattr(compose, "engine_info", lambda: {"DriverStatus": [["a", "b"]]})
-    assert deploy.attestations({}, pushed=pushed) == []
+    assert images.attestations({}, pushed=pushed) == []
     with pytest.raises(SystemExit, match="SBOM=true needs a registry"):
-        deploy.attestations({"SBOM": "true"}, pushed=pushed)
+        images.attestations({"SBOM": "true"}, pushed=pushed)

@@ -10,7 +10,7 @@ COMPOSE, STACK = read("docker-compose.yml"), read("docker-stack.yml")
 
 # What the one has and the other has not, or has differently; with the reason.
 DIFFERENCES = {
-    "build": "Swarm builds nothing: make deploy does, and the nodes pull",
+    "build": "Swarm builds nothing: make swarm-deploy does, and the nodes pull",
     "image": "a tag that says which version runs",
     "security_opt": "Swarm ignores it; see the first lines of docker-stack.yml",
     "restart": "Swarm has deploy.restart_policy",

@@ -1,0 +1,1 @@
+"""What `make` runs: Python's standard library alone, because it runs before pip."""

@@ -1,0 +1,1 @@
+"""Docker Swarm: deploying, and judging what came of a deploy or a rollback."""
