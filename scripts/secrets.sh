@@ -66,7 +66,7 @@ $key_identifiers"
     fail "openssl made no certificate for $1" 'openssl version; 1.1.1 or newer'
 }
 
-# make_certificates NAME…: by openssl, which scripts/doctor.py asks for where the add-on is on.
+# make_certificates NAME…: by openssl, which `make doctor` checks for where the add-on is on.
 make_certificates() {
   local name end
   # Its key may be kept elsewhere.
