@@ -210,6 +210,15 @@ def test_what_is_beside_static_files_for_other_reasons(stack, name):
     assert stack.asked(path) == 0
 
 
+@pytest.mark.parametrize(
+    "name", [".git", ".svn", ".vscode", ".aws", ".ssh", ".htpasswd", ".env.bak"]
+)
+def test_files_that_editors_and_tools_leave_are_not_found(client, name):
+    answer = client.get(f"/shop/{name}/config")
+    assert answer.status_code == 404
+    assert "X-Cache-Status" not in answer.headers  # the application has not received it
+
+
 @pytest.mark.parametrize("path", ["/tag/.net", "/.well-known/security.txt", "/static/no.csv.gz"])
 def test_other_names_with_a_dot_are_the_applications(client, path):
     assert client.get(path).headers["X-Cache-Status"] == "MISS"

@@ -71,7 +71,7 @@ def upstream(stack, answer) -> tuple:
 def test_nginx_logs_and_hides_what_only_the_application_knows(stack, client):
     forged = {"X-App-Route": "/forged", "X-App-Worker": "forged/1"}
     answer = client.get("/diagnostics/echo", headers=forged)
-    assert not {*forged} & {*answer.headers}
+    assert [name for name in forged if name in answer.headers] == []
     route, replica, worker = upstream(stack, answer)
     assert route == "/diagnostics/echo"
     assert stack.containers("app")[0].startswith(replica)
