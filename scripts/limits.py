@@ -241,7 +241,8 @@ def problem(config: dict, *, in_swarm: bool = False) -> tuple[str, str] | None:
             )
             lower += [word for word in rule.lower.split() if word not in lower]
         # With what the rules before have raised, so that one answer is enough.
-        if rule.limit not in FIXED and raised[rule.limit] < (needed := rule.needed(raised)):
+        needed = rule.needed(raised)
+        if rule.limit not in FIXED and raised[rule.limit] < needed < math.inf:
             raised[rule.limit] = needed
             fixes.append(fix(rule.limit, needed, in_swarm=in_swarm))
     if lower:

@@ -159,6 +159,12 @@ def test_what_is_not_limited_allows_everything():
     assert limits.problem(model) is None
 
 
+def test_a_file_system_without_a_size_is_not_counted():
+    config = lay(read(COMPOSE), {})
+    config["services"]["app"]["tmpfs"] = ["/tmp"]  # noqa: S108 (the container's)
+    assert limits.problem(config) is None
+
+
 @pytest.mark.parametrize("mount", ["./logs:/var/log/shipping", "plain:/var/log/shipping"])
 def test_log_files_in_an_ordinary_volume_take_no_memory(mount):
     model = read(COMPOSE)
