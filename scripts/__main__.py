@@ -20,9 +20,9 @@ COMMANDS = {
         "print_environment",
         "make swarm-deploy-environment",
     ),
-    "swarm-rollback": ("swarm.rollback", "main", "make swarm-status"),
+    "swarm-rollback": ("swarm.rollback", "main", "Swarm goes on; make swarm-status"),
     "swarm-status": ("swarm.status", "main", "make swarm-status"),
-    "swarm-undeploy": ("swarm.undeploy", "main", "make swarm-undeploy"),
+    "swarm-undeploy": ("swarm.undeploy", "main", "Swarm goes on; make swarm-undeploy"),
 }
 
 
@@ -33,8 +33,10 @@ def main() -> None:
     module, function, after_interrupt = COMMANDS[command]
     try:
         getattr(import_module(f"scripts.{module}"), function)()
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         fail("interrupted", after_interrupt)
+    except BrokenPipeError:
+        fail("what should read the output has ended", after_interrupt)
     except NoResponseError as error:
         fail(str(error), "make swarm-status")
 

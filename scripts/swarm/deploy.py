@@ -27,6 +27,7 @@ def main() -> None:
 
 def print_environment() -> None:
     """`make swarm-deploy-environment`: the variables that `docker stack deploy` needs."""
+    handle_signals()
     with os.fdopen(os.dup(1), "w") as output:
         # What is said on the way, by Docker too, is not part of it.
         os.dup2(2, 1)

@@ -241,7 +241,7 @@ def test_a_self_signed_pair_is_made_once(stack):
     pem = stack.folder / "secrets/self-signed/fullchain.pem"
     made = []
     for _ in range(2):
-        stack.run("python3", "-c", f"from scripts from scripts.swarm import secrets; {call}")
+        stack.run("python3", "-c", f"from scripts.swarm import secrets; {call}")
         made.append(pem.read_text())
     assert made[0] == made[1]
     names = stack.run("openssl", "x509", "-in", str(pem), "-noout", "-ext", "subjectAltName").stdout

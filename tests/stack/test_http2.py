@@ -6,7 +6,9 @@ from contextlib import suppress
 import h2.config
 import h2.connection
 import h2.settings
+import pytest
 from clone import wait_until
+from streams import Streams
 
 
 def http2(stack) -> tuple[socket.socket, h2.connection.H2Connection]:
@@ -96,3 +98,14 @@ def test_http2_continuation_flood_is_cut_off_and_others_are_served(stack, client
     # RFC 9113, 6.8 and 7: GOAWAY with ENHANCE_YOUR_CALM is the last that came.
     assert received[-17:-13] == b"\x00\x00\x08\x07"
     assert received[-4:] == b"\x00\x00\x00\x0b"
+
+
+@pytest.mark.parametrize("path", ["/", "/diagnostics/echo", "/static/x", "/metrics/x"])
+def test_a_body_that_is_too_large_is_refused_once(stack, path):
+    """nginx looks at the length again on the way to the error page."""
+    with Streams(
+        stack, path, 1, method="POST", body=1, **{"content-length": "99000000"}
+    ) as streams:
+        wait_until(lambda: streams.take() and streams.statuses, 10, "a response")
+    assert {*streams.statuses} <= {404, 413}
+    assert 413 in streams.statuses or path != "/"

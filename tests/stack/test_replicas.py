@@ -163,8 +163,8 @@ def test_no_post_is_sent_twice(replicas):
             sent[line["http"]["request"]["method"]].append(len([t for t in times if t != "-"]))
     assert len(sent["POST"]) > 100
     assert max(sent["POST"]) == 1
-    # The log does show what was sent again.
-    assert max(sent["GET"]) == 2
+    # The log does show what was sent again. (A third time, if nobody took the second: @again.)
+    assert max(sent["GET"]) > 1
 
 
 def killed_at_work(replicas, method: str, since: str) -> int:
