@@ -169,7 +169,7 @@ def test_fallback_images_are_refused_unless_asked_for(site, stack):
     assert "make swarm-deploy BASE_IMAGES=debian" in said
 
 
-def test_a_addon_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
+def test_an_addon_that_cannot_be_had_is_refused_before_anything_is_built(site, machine):
     """With files of the test's own, in a folder that an add-on of that name would have."""
     folder = site.folder / "logstash"
     folder.mkdir(exist_ok=True)

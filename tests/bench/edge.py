@@ -110,8 +110,8 @@ def measure_cached(ours: Ours, counting: Ours, image: str) -> float:
     """The ratio of pages from the cache to what nginx answers by itself."""
     # A name that is not ours is refused by `return`: the least that nginx can answer.
     targets = {
-        "nginx by itself: 421, 43 bytes": (ours, "/", "example.org"),
-        "nginx by itself: a file": (ours, ours.style_sheet(), ""),
+        "nginx's own response: 421": (ours, "/", "example.org"),
+        "a file from nginx": (ours, ours.style_sheet(), ""),
         "a page from the cache, 4 kB": (ours, PAGE, ""),
         "… with nginx's metrics": (counting, PAGE, ""),
     }

@@ -192,7 +192,7 @@ def test_only_the_watchdog_fires_and_alertmanager_knows(addon):
     assert alert["labels"]["alertname"] == "Watchdog"
 
 
-def test_a_addon_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
+def test_an_addon_that_fails_leaves_the_core_alone_and_comes_back(site, machine):
     before = ids(site)
     since = AddonInSwarm(site, machine).value("prometheus_tsdb_lowest_timestamp_seconds")
     configuration = site.folder / "prometheus/server/prometheus.yml"

@@ -251,7 +251,7 @@ def test_an_application_that_would_not_start_replaces_nothing(stack):
     ]
 
 
-def test_a_addon_keeps_the_override_that_a_person_wrote(tmp_path):
+def test_an_addon_keeps_the_override_that_a_person_wrote(tmp_path):
     clone = Clone(tmp_path / "clone")
     (clone.folder / "prometheus").mkdir(exist_ok=True)
     overlay = clone.folder / "prometheus/docker-compose.yml"
