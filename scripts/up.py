@@ -74,10 +74,16 @@ def start(services: list[str]) -> None:
     timeout = compose.setting("UP_TIMEOUT") or "600"
     command = ["docker", "compose", "up", "--detach", "--remove-orphans", "--wait"]
     command += ["--wait-timeout", timeout, *services]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603
+    # Compose 2.40.3 sometimes ends with 0 when the time is over.
+    if done.returncode or any(map(is_starting, containers.inspect(containers.ids()))):
         report_unhealthy(timeout)
     if old_image:
         release.tag_previous(old_image)
+
+
+def is_starting(container: dict) -> bool:
+    return container["State"].get("Health", {}).get("Status") == "starting"
 
 
 def report_unhealthy(timeout: str) -> None:
