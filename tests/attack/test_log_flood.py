@@ -74,7 +74,8 @@ def test_a_flood_of_error_lines_is_cut_and_counted(attacked):
         return sum("/too-large" in line for line in found), sum(int(it[1]) for it in reports if it)
 
     with ThreadPoolExecutor(10) as pool:
-        assert {*pool.map(refused, range(400))} == {b"413"}
+        # nginx still counts those whose connections it is closing: a quick machine has 100 of them.
+        assert b"413" in {*pool.map(refused, range(400))} <= {b"413", b"429"}
     wait_until(lambda: sum(counted()) == 400, 25, "each line, or that it is left out")
     # A hundred in ten seconds.
     assert counted()[1] >= 100
