@@ -8,4 +8,4 @@ def test_503_with_retry_after_in_the_usual_form(client):
     answer = client.get("/", environ_base=marked, headers={"Accept": "application/json"})
     assert answer.status_code == answer.json["status"] == 503
     assert answer.headers["Retry-After"] == "5"
-    assert client.get("/").status_code == 200
+    assert client.get("/livez").status_code == 200

@@ -24,7 +24,10 @@ def test_9000_unfinished_handshakes_leave_connections_for_others(attacked):
     (nginx,) = attacked.inspect("nginx")
     # Not by the published port, to which this machine connects through a process of Docker's.
     address = nginx["NetworkSettings"]["Networks"][f"{attacked.name}_edge"]["IPAddress"]
-    with ExitStack() as held, Visitor(attacked, ("GET", "/diagnostics/hello", 0)) as visitor:
+    with (
+        ExitStack() as held,
+        Visitor(attacked, ("GET", "/diagnostics/hello", 0), pause=0.02) as visitor,
+    ):
         for _ in range(NUMBER):
             connection = held.enter_context(socket.create_connection((address, 8443), timeout=5))
             connection.sendall(b"\x16\x03\x01")
